@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+# Everything a checkout needs, from Python, make and a C++17 compiler. The tools (cmake and ninja
+# too) come from PyPI into .venv. .venv/.stamp says: tools and compiled package are there and are
+# newer than what they are made from.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && exit; done)
+WERROR ?= OFF
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
+NATIVE := $(sort $(shell find csrc -type f))
+CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h)
+CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
+	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
+
+.PHONY: demo test build peer lint format bench sanitize cuda dist clean
+
+demo: $(STAMP)
+	$(BIN)/python -m crfseg.demo
+
+test: $(STAMP) peer
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+build: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
+	@test -n "$(PYTHON)" || { echo "crfseg needs Python 3.10 or newer: make PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) $(BUILD_TOOLS)
+	$(PIP) --no-build-isolation --config-settings=cmake.define.CRFSEG_WERROR=$(WERROR) --editable '.[dev]'
+	@touch $@
+
+# pydensecrf2, which parity tests and benchmarks compare with, has no wheels and does not compile
+# everywhere: one attempt per .venv, and what pip said stays in .venv/peer.log.
+peer: $(STAMP)
+	@test -e .venv/peer.log || { echo "compiling pydensecrf2 (about a minute)"; \
+		$(PIP) pydensecrf2 >.venv/peer.log 2>&1 || true; }
+	@$(BIN)/python -c 'import pydensecrf.densecrf' 2>/dev/null || \
+		echo "pydensecrf2 could not be installed (.venv/peer.log): parity is held by recorded outputs"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+bench: $(STAMP) peer
+	$(BIN)/python benchmarks/bench_refine.py $(BENCH_ARGS)
+
+# The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+sanitize: $(STAMP)
+	$(CMAKE) build/asan -D CRFSEG_BUILD_TESTS=ON -D CRFSEG_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/asan
+	$(BIN)/ctest --test-dir build/asan --output-on-failure --no-tests=error
+	$(CMAKE) build/tsan -D CRFSEG_BUILD_TESTS=ON -D CRFSEG_SANITIZE=thread
+	$(BIN)/cmake --build build/tsan
+	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
+
+# What a release would upload, checked and tried in an environment of its own.
+dist: $(STAMP)
+	rm -rf dist build/dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python tools/check_dist.py dist
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
+		"$$(ls dist/*.whl)[image]"
+	cd build/dist && bin/python -I -m crfseg.demo
+
+clean:
+	rm -rf .venv build dist
