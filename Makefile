@@ -66,6 +66,10 @@ sanitize: $(STAMP)
 	$(BIN)/cmake --build build/tsan
 	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
 
+cuda: $(STAMP)
+	$(CMAKE) build/cuda -D CRFSEG_CUDA=ON
+	$(BIN)/cmake --build build/cuda
+
 # What a release would upload, checked and tried in an environment of its own.
 dist: $(STAMP)
 	rm -rf dist build/dist

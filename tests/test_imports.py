@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Imports run one way, numpy alone is needed, and torch and the native modules each have one wall."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# From the border outwards: a module imports from its own layer or from those before it, never the
+# other way. A new module gets its place here.
+LAYERS = (
+    ("_check",),
+    ("_core", "_cuda"),
+    ("_native",),
+    ("lattice", "unary", "pairwise", "compatibility"),
+    ("crf",),
+    ("refine",),
+    ("cli", "demo"),
+    ("__main__",),
+)
+LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+PACKAGE = Path(__file__).resolve().parent.parent / "crfseg"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ids = {"ids": lambda path: path.relative_to(PACKAGE).as_posix()}
+
+
+def modules_outside(folder):
+    return [path for path in MODULES if path.relative_to(PACKAGE).parts[0] != folder]
+
+
+def imported_names(path, *, module_level_only=False):
+    """Absolute dotted names imported by a file: ``crfseg.crf`` for ``from .crf import x``."""
+    package = ("crfseg", *path.relative_to(PACKAGE).parent.parts)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in at_module_level(tree) if module_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join((*base, *([node.module] if node.module else [])))
+            # `from . import crf` names a module, `from .crf import DenseCRF` does not: keep both.
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def at_module_level(node):
+    """Every node that runs when the module is imported: all but the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from at_module_level(child)
+
+
+def rooms_imported_by(path):
+    """First-level modules of crfseg that a file imports: ``crf`` for ``from .crf import DenseCRF``."""
+    for name in imported_names(path):
+        parts = name.split(".")
+        if parts[0] == "crfseg" and len(parts) > 1 and parts[1] in LAYER:
+            yield parts[1]
+
+
+def room_of(path):
+    """``crf`` for crfseg/crf.py, ``demo`` for crfseg/demo/picture.py."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def test_importing_crfseg_loads_numpy_and_the_standard_library_alone():
+    script = (
+        "import sys, json; before = set(sys.modules); import crfseg;"
+        "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
+    )
+    # -I: the source folder is not on the path, so the installed package is what is imported.
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout))
+    assert "crfseg" in loaded
+    assert loaded - {"crfseg", "numpy"} - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("path", modules_outside("torch"), **ids)
+def test_only_numpy_is_imported_at_module_level(path):
+    tops = {name.split(".")[0] for name in imported_names(path, module_level_only=True)}
+    assert tops - {"crfseg", "numpy"} - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("path", modules_outside("torch"), **ids)
+def test_nothing_outside_the_torch_folder_imports_torch(path):
+    assert "torch" not in {name.split(".")[0] for name in imported_names(path)}
+
+
+@pytest.mark.parametrize("path", MODULES, **ids)
+def test_only_native_imports_the_extension_modules(path):
+    if room_of(path) != "_native":
+        assert {"_core", "_cuda"}.isdisjoint(rooms_imported_by(path))
+
+
+@pytest.mark.parametrize("path", modules_outside("torch"), **ids)
+def test_imports_run_one_way(path):
+    room = room_of(path)
+    if room == "__init__":
+        return
+    assert room in LAYER, f"crfseg/{room}.py has no place in LAYERS (tests/test_imports.py)"
+    upwards = {other for other in rooms_imported_by(path) if LAYER[other] > LAYER[room]}
+    assert upwards == set(), f"{room} imports {sorted(upwards)}, which stand above it"
+
+
+def test_no_two_modules_import_each_other():
+    edges = {}
+    for path in modules_outside("torch"):
+        edges.setdefault(room_of(path), set()).update(set(rooms_imported_by(path)) - {room_of(path)})
+    while edges:
+        leaves = {room for room, others in edges.items() if edges.keys().isdisjoint(others)}
+        assert leaves, f"these import each other in a circle: {sorted(edges)}"
+        edges = {room: others for room, others in edges.items() if room not in leaves}
+
+
+def test_every_layer_names_a_module_that_exists():
+    there = {room_of(path) for path in MODULES} | {path.stem for path in PACKAGE.glob("*.pyi")}
+    assert LAYER.keys() - there - {"_cuda"} == set()
+
+
+def native_includes():
+    csrc = PACKAGE.parent / "csrc"
+    for path in sorted(p for p in csrc.rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"}):
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', text, re.MULTILINE)
+        yield path.relative_to(csrc).as_posix(), found
+
+
+def test_python_headers_stay_in_bindings_and_torch_headers_nowhere():
+    includes = list(native_includes())
+    assert includes, "no native sources found"
+    for name, headers in includes:
+        assert not [h for h in headers if h.startswith(("torch/", "ATen/", "c10/"))], name
+        if not name.startswith("bindings/"):
+            assert not [h for h in headers if h == "Python.h" or h.startswith("pybind11")], name
+
+
+def test_the_cpu_and_cuda_twins_do_not_include_each_other():
+    for name, headers in native_includes():
+        folder = name.split("/")[0]
+        other = {"cpu": "cuda", "cuda": "cpu"}.get(folder)
+        assert not [h for h in headers if other and other in h.split("/")], name
