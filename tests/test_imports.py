@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Imports run one way, numpy alone is needed, and torch and the native modules each have one wall."""
+"""Imports run one way, numpy alone is needed; torch and the native modules have one wall each."""
 
 import ast
 import json
@@ -56,7 +56,7 @@ def at_module_level(node):
 
 
 def rooms_imported_by(path):
-    """First-level modules of crfseg that a file imports: ``crf`` for ``from .crf import DenseCRF``."""
+    """Modules of crfseg that a file imports: ``crf`` for ``from .crf import DenseCRF``."""
     for name in imported_names(path):
         parts = name.split(".")
         if parts[0] == "crfseg" and len(parts) > 1 and parts[1] in LAYER:
@@ -74,9 +74,8 @@ def test_importing_crfseg_loads_numpy_and_the_standard_library_alone():
         "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
     )
     # -I: the source folder is not on the path, so the installed package is what is imported.
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    loaded = set(json.loads(done.stdout))
+    command = [sys.executable, "-I", "-c", script]
+    loaded = set(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
     assert "crfseg" in loaded
     assert loaded - {"crfseg", "numpy"} - sys.stdlib_module_names == set()
 
@@ -111,7 +110,8 @@ def test_imports_run_one_way(path):
 def test_no_two_modules_import_each_other():
     edges = {}
     for path in modules_outside("torch"):
-        edges.setdefault(room_of(path), set()).update(set(rooms_imported_by(path)) - {room_of(path)})
+        room = room_of(path)
+        edges[room] = edges.get(room, set()) | set(rooms_imported_by(path)) - {room}
     while edges:
         leaves = {room for room, others in edges.items() if edges.keys().isdisjoint(others)}
         assert leaves, f"these import each other in a circle: {sorted(edges)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""crfseg/_core.pyi against the compiled module: the same names, parameters, defaults and results."""
+"""crfseg/_core.pyi against the compiled module: same names, parameters, defaults and results."""
 
 import ast
 import builtins
@@ -58,7 +58,7 @@ def parameters(node):
 
 
 def result(node):
-    """The annotated result, array types reduced to their dtype: pybind11 words those its own way."""
+    """The annotated result, arrays reduced to their dtype: pybind11 words those its own way."""
     text = ast.unparse(node.returns)
     for dtype in ("float32", "float64", "int32", "int64", "uint8"):
         if "NDArray" in text and dtype in text:
@@ -110,7 +110,7 @@ def test_parameters_defaults_and_results_agree(name, function, stub):
     assert result(compiled) == result(stub)
 
 
-@pytest.mark.parametrize(("cls", "member", "stub"), PROPERTIES, ids=lambda v: str(v))
+@pytest.mark.parametrize(("cls", "member", "stub"), PROPERTIES, ids=str)
 def test_properties_are_read_only_and_of_the_declared_type(cls, member, stub):
     compiled = inspect.getattr_static(getattr(_core, cls), member)
     assert compiled.fset is None

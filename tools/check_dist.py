@@ -27,8 +27,9 @@ def wheel_faults(path: Path) -> list[str]:
     names = set(zipfile.ZipFile(path).namelist())
     native = {n for n in names if n.startswith("crfseg/_core.") and not n.endswith(".pyi")}
     metadata = {n for n in names if n.split("/")[0].endswith(".dist-info")}
-    faults = [f"wheel lacks {name}" for name in sorted(tracked("crfseg") - names)]
-    faults += [f"wheel has {name}" for name in sorted(names - metadata - tracked("crfseg") - native)]
+    package = tracked("crfseg")
+    faults = [f"wheel lacks {name}" for name in sorted(package - names)]
+    faults += [f"wheel has {name}" for name in sorted(names - metadata - package - native)]
     if len(native) != 1:
         faults.append(f"wheel has {len(native)} native modules; expected one")
     return faults
