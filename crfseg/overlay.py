@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Label maps laid over their photograph, for looking at."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crfseg.palette import colorize
+
+
+def boundaries(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mark the pixels of an (H, W) label map whose right or lower neighbour differs."""
+    marks = np.zeros(labels.shape, bool)
+    marks[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    marks[:-1] |= labels[:-1] != labels[1:]
+    return marks
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    labels: NDArray[Any],
+    palette: ArrayLike | None = None,
+    *,
+    opacity: float = 0.5,
+) -> NDArray[np.uint8]:
+    """Tint a photograph with the colours of its labels and draw their boundaries in white.
+
+    Args:
+        image: (H, W) grey or (H, W, 3) RGB uint8.
+        labels: (H, W) integers.
+        palette: (N, 3) RGB, one colour per label; None is the VOC colour map.
+        opacity: 0 shows the photograph, 1 the colours, both with boundaries.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: if the sizes differ, a label has no colour or ``opacity`` is not in 0..1.
+    """
+    if image.shape[:2] != labels.shape:
+        raise ValueError(f"[overlay] labels are {labels.shape} but image is {image.shape[:2]}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"[overlay] opacity is {opacity}; expected 0 to 1")
+    rgb = image[..., None] if image.ndim == 2 else image
+    mixed = (1 - opacity) * rgb + opacity * colorize(labels, palette)
+    picture = np.rint(mixed).astype(np.uint8)
+    picture[boundaries(labels)] = 255
+    return picture
