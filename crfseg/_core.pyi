@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The native core as Python sees it (csrc/bindings). Only ``crfseg._native`` imports it.
+
+Arrays are float32 unless said otherwise. ``(C, N)`` arguments may be strided views of any layout;
+what is written to (``out``) must be writeable. Arguments are trusted: ``crfseg`` checks them first.
+The GIL is released; ``KeyboardInterrupt`` is honoured between iterations.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+NORMALIZATION_NONE: Final[int]
+NORMALIZATION_BEFORE: Final[int]
+NORMALIZATION_AFTER: Final[int]
+NORMALIZATION_SYMMETRIC: Final[int]
+
+UNARY_ENERGIES: Final[int]
+UNARY_PROBABILITIES: Final[int]
+UNARY_LOGITS: Final[int]
+
+class Error(RuntimeError): ...
+
+class NonFiniteFeature(ValueError):
+    """``args = (point, axis, value)`` of the first feature that is NaN or infinite."""
+
+class KeyRange(ValueError):
+    """``args = (axis, lo, hi)``: features along ``axis`` span more than exact lattice keys can hold."""
+
+class Lattice:
+    def __init__(self, features: NDArray[np.float32], fill: int, passes: int, threads: int) -> None: ...
+    @property
+    def n_points(self) -> int: ...
+    @property
+    def n_vertices(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fill(self) -> int: ...
+    @property
+    def passes(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def filter(
+        self, values: NDArray[np.float32], normalization: int, transpose: bool, threads: int
+    ) -> NDArray[np.float32]:
+        """(N, C) C-contiguous in, (N, C) out: the (normalised) Gaussian filter or its exact adjoint."""
+    def normalizer(self, threads: int) -> NDArray[np.float32]:
+        """(N,) filter of ones, K1."""
+    def self_response(self, threads: int) -> NDArray[np.float32]:
+        """(N,) diagonal of the unnormalised filter matrix."""
+
+class MeanField:
+    def __init__(self, n_points: int, n_labels: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def set_unary(
+        self, values: NDArray[np.float32], kind: int, clip: float, threads: int
+    ) -> tuple[int, float, int, float, int]:
+        """Load (C, N) values.
+
+        Returns ``(bad, low, low_at, off, off_at)``: flat index ``label * N + point`` of the first
+        non-finite value or -1 (energies: +inf is allowed unless a point has nothing else);
+        the lowest value and where; for probabilities the largest
+        ``|sum over labels - 1|`` and the point it belongs to (otherwise 0.0 and -1).
+        """
+    def add_kernel(
+        self,
+        lattice: Lattice,
+        normalization: int,
+        weight: float,
+        compatibility: NDArray[np.float32] | None,
+        exclude_self: bool,
+        threads: int,
+    ) -> None:
+        """``compatibility``: None is Potts [a != b]; (C,) v is mu = -diag(v); (C, C) is mu(a, b)."""
+    def clear_kernels(self) -> None: ...
+    def infer(
+        self,
+        start: NDArray[np.float32] | None,
+        iterations: int,
+        tolerance: float,
+        damping: float,
+        trace: bool,
+        out: NDArray[np.float32] | None,
+        labels: NDArray[np.int32] | None,
+        threads: int,
+    ) -> tuple[int, float, list[float]]:
+        """Mean field from softmax(-unary) (or ``start``); writes Q to ``out`` and/or MAP ``labels`` (N,).
+
+        Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace`` asked
+        for it), and the free energies of Q_0 .. Q_T when ``trace``.
+        """
+    def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
+    def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...
+
+def upsample(
+    scores: NDArray[np.float32], height: int, width: int, align_corners: bool, threads: int
+) -> NDArray[np.float32]:
+    """(C, h, w) C-contiguous -> (C, height, width), bilinear."""
+
+def image_features(
+    height: int, width: int, image: NDArray[np.float32] | None, inverse_sigmas: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(H * W, 2 + K) features: x, y, channels of ``image`` (H, W, K), each times its inverse sigma."""
+
+def set_num_threads(threads: int) -> None: ...
+def get_num_threads() -> int: ...
+def available_isas() -> list[str]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None:
+    """For tests and benchmarks; same names as ``CRFSEG_ISA``."""

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// What the binding files share: one function per topic, and how arrays become views.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "view.h"
+
+namespace crfseg {
+namespace bindings {
+
+namespace py = pybind11;
+using FloatArray = py::array_t<float>;  // strides as they are
+using ContiguousFloats = py::array_t<float, py::array::c_style>;
+
+void bind_lattice(py::module_& module);
+void bind_mean_field(py::module_& module);
+void bind_image(py::module_& module);
+void bind_system(py::module_& module);
+
+inline void expect(bool condition, const char* message) {
+  if (!condition) throw py::value_error(message);
+}
+
+// (C, N) arrays of any strides.
+inline LabelView<const float> view_of(const FloatArray& array) {
+  expect(array.ndim() == 2, "expected a (C, N) array");
+  const py::ssize_t item = sizeof(float);
+  return {array.data(), array.shape(0), array.shape(1), array.strides(0) / item,
+          array.strides(1) / item};
+}
+
+}  // namespace bindings
+}  // namespace crfseg

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "lattice.h"
+
+#include <memory>
+
+#include "bindings/bindings.h"
+
+namespace crfseg {
+namespace bindings {
+namespace {
+
+std::shared_ptr<Lattice> build(const ContiguousFloats& features, int fill, int passes,
+                               int threads) {
+  expect(features.ndim() == 2 && features.shape(1) >= 1 && features.shape(1) <= 16,
+         "expected (N, d) features, d from 1 to 16");
+  expect(fill >= 0 && passes >= 1 && passes <= 8, "expected fill >= 0 and passes from 1 to 8");
+  const py::gil_scoped_release release;
+  return std::make_shared<Lattice>(features.data(), features.shape(0),
+                                   static_cast<int>(features.shape(1)), fill, passes, threads);
+}
+
+FloatArray filter(const Lattice& lattice, const ContiguousFloats& values, int normalization,
+                  bool transpose, int threads) {
+  expect(values.ndim() == 2 && values.shape(0) == lattice.n_points, "expected (N, C) values");
+  expect(normalization >= 0 && normalization <= 3, "unknown normalization");
+  FloatArray out({values.shape(0), values.shape(1)});
+  float* target = out.mutable_data();
+  const py::gil_scoped_release release;
+  lattice_filter(lattice, static_cast<Normalization>(normalization), transpose, values.data(),
+                 values.shape(1), threads, target);
+  return out;
+}
+
+FloatArray scaled_by_gain(const Lattice& lattice, FloatArray out) {
+  const double gain = lattice_gain(lattice.dim, lattice.fill, lattice.passes);
+  for (py::ssize_t i = 0; i < out.size(); ++i) {
+    out.mutable_data()[i] = static_cast<float>(out.data()[i] * gain);
+  }
+  return out;
+}
+
+FloatArray normalizer(const Lattice& lattice, int threads) {
+  FloatArray out(lattice.n_points);
+  {
+    const py::gil_scoped_release release;
+    const Buffer<float>& sums = lattice.normalizer(threads);
+    std::copy(sums.begin(), sums.end(), out.mutable_data());
+  }
+  return scaled_by_gain(lattice, std::move(out));
+}
+
+FloatArray diagonal(const Lattice& lattice, int threads) {
+  FloatArray out(lattice.n_points);
+  {
+    float* target = out.mutable_data();
+    const py::gil_scoped_release release;
+    self_response(lattice, threads, target);
+  }
+  return scaled_by_gain(lattice, std::move(out));
+}
+
+}  // namespace
+
+void bind_lattice(py::module_& module) {
+  module.attr("NORMALIZATION_NONE") = static_cast<int>(Normalization::none);
+  module.attr("NORMALIZATION_BEFORE") = static_cast<int>(Normalization::before);
+  module.attr("NORMALIZATION_AFTER") = static_cast<int>(Normalization::after);
+  module.attr("NORMALIZATION_SYMMETRIC") = static_cast<int>(Normalization::symmetric);
+  py::class_<Lattice, std::shared_ptr<Lattice>>(module, "Lattice")
+      .def(py::init(&build), py::arg("features"), py::arg("fill"), py::arg("passes"),
+           py::arg("threads"))
+      .def_property_readonly("n_points", [](const Lattice& l) { return l.n_points; })
+      .def_property_readonly("n_vertices", [](const Lattice& l) { return l.n_vertices; })
+      .def_property_readonly("dim", [](const Lattice& l) { return l.dim; })
+      .def_property_readonly("fill", [](const Lattice& l) { return l.fill; })
+      .def_property_readonly("passes", [](const Lattice& l) { return l.passes; })
+      .def_property_readonly("nbytes", &Lattice::nbytes)
+      .def("filter", &filter, py::arg("values"), py::arg("normalization"), py::arg("transpose"),
+           py::arg("threads"))
+      .def("normalizer", &normalizer, py::arg("threads"))
+      .def("self_response", &diagonal, py::arg("threads"));
+}
+
+}  // namespace bindings
+}  // namespace crfseg

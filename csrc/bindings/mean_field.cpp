@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "mean_field.h"
+
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "bindings/bindings.h"
+
+namespace crfseg {
+namespace bindings {
+namespace {
+
+using Labels = py::array_t<std::int32_t, py::array::c_style>;
+using OptionalFloats = std::optional<FloatArray>;
+
+void raise_pending_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+LabelView<const float> checked(const MeanField& field, const FloatArray& array) {
+  const LabelView<const float> view = view_of(array);
+  expect(view.n_labels == field.n_labels() && view.n_points == field.n_points(),
+         "array does not have the field's (C, N)");
+  return view;
+}
+
+py::tuple set_unary(MeanField& field, const FloatArray& values, int kind, float clip, int threads) {
+  const LabelView<const float> view = checked(field, values);
+  UnaryReport report;
+  {
+    const py::gil_scoped_release release;
+    report = field.set_unary(view, static_cast<UnaryKind>(kind), clip, threads);
+  }
+  return py::make_tuple(report.bad, report.low, report.low_at, report.off, report.off_at);
+}
+
+Compatibility compatibility_of(const std::optional<ContiguousFloats>& mu, int n_labels) {
+  Compatibility out;
+  if (!mu) return out;
+  expect(mu->shape(0) == n_labels && (mu->ndim() == 1 || mu->shape(1) == n_labels),
+         "expected a compatibility of (C,) or (C, C)");
+  out.kind = mu->ndim() == 1 ? Compatibility::Kind::vector : Compatibility::Kind::matrix;
+  out.values.assign(mu->data(), mu->data() + mu->size());
+  return out;
+}
+
+void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normalization, float weight,
+                const std::optional<ContiguousFloats>& mu, bool exclude_self, int threads) {
+  expect(lattice->n_points == field.n_points(), "lattice and field differ in points");
+  expect(normalization >= 0 && normalization <= 3, "unknown normalization");
+  Compatibility compatibility = compatibility_of(mu, field.n_labels());
+  const py::gil_scoped_release release;
+  field.add_kernel(std::move(lattice), static_cast<Normalization>(normalization), weight,
+                   std::move(compatibility), exclude_self, threads);
+}
+
+py::tuple infer(MeanField& field, const OptionalFloats& start, int iterations, float tolerance,
+                float damping, bool trace, OptionalFloats out, std::optional<Labels> labels,
+                int threads) {
+  LabelView<const float> from;
+  if (start) from = checked(field, *start);
+  LabelView<float> to;
+  if (out) {
+    const LabelView<const float> view = checked(field, *out);
+    to = {out->mutable_data(), view.n_labels, view.n_points, view.label_stride, view.point_stride};
+  }
+  if (labels) expect(labels->size() == field.n_points(), "expected (N,) labels");
+  std::int32_t* map = labels ? labels->mutable_data() : nullptr;
+  InferenceOptions options;
+  options.iterations = iterations;
+  options.tolerance = tolerance;
+  options.damping = damping;
+  options.trace = trace;
+  options.threads = threads;
+  options.between_iterations = raise_pending_signals;
+  Inference result;
+  {
+    const py::gil_scoped_release release;
+    result = field.infer(from, options, to, map);
+  }
+  return py::make_tuple(result.iterations, result.max_change, result.trace);
+}
+
+}  // namespace
+
+void bind_mean_field(py::module_& module) {
+  module.attr("UNARY_ENERGIES") = static_cast<int>(UnaryKind::energies);
+  module.attr("UNARY_PROBABILITIES") = static_cast<int>(UnaryKind::probabilities);
+  module.attr("UNARY_LOGITS") = static_cast<int>(UnaryKind::logits);
+  py::class_<MeanField>(module, "MeanField")
+      .def(py::init<std::int64_t, int>(), py::arg("n_points"), py::arg("n_labels"))
+      .def_property_readonly("nbytes", &MeanField::nbytes)
+      .def("set_unary", &set_unary, py::arg("values").noconvert(), py::arg("kind"), py::arg("clip"),
+           py::arg("threads"))
+      .def("add_kernel", &add_kernel, py::arg("lattice"), py::arg("normalization"),
+           py::arg("weight"), py::arg("compatibility").none(true), py::arg("exclude_self"),
+           py::arg("threads"))
+      .def("clear_kernels", &MeanField::clear_kernels)
+      .def("infer", &infer, py::arg("start").noconvert().none(true), py::arg("iterations"),
+           py::arg("tolerance"), py::arg("damping"), py::arg("trace"),
+           py::arg("out").noconvert().none(true), py::arg("labels").noconvert().none(true),
+           py::arg("threads"))
+      .def(
+          "free_energy",
+          [](MeanField& field, const FloatArray& q, int threads) {
+            const LabelView<const float> view = checked(field, q);
+            const py::gil_scoped_release release;
+            return field.free_energy(view, threads);
+          },
+          py::arg("q"), py::arg("threads"))
+      .def(
+          "energy",
+          [](MeanField& field, const Labels& labels, int threads) {
+            expect(labels.size() == field.n_points(), "expected (N,) labels");
+            const py::gil_scoped_release release;
+            return field.energy(labels.data(), threads);
+          },
+          py::arg("labels"), py::arg("threads"));
+}
+
+}  // namespace bindings
+}  // namespace crfseg

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#include "cpu/dispatch.h"
+
+#include <atomic>
+#include <cstdlib>
+
+#include "error.h"
+
+namespace crfseg {
+namespace kernels {
+
+// One table per instruction set that this build has (CMakeLists.txt compiles the kernels for each).
+#define CRFSEG_TABLE(isa)                                                                        \
+  namespace isa {                                                                                \
+  void find_simplices(const float*, int, int, const float*, Simplices*);                         \
+  void load_unary(LabelStrip, UnaryKind, float, std::int64_t, int, int, float*, UnaryStats*);    \
+  void field_pass(FieldPass*);                                                                   \
+  void splat(Corners, const float*, const float*, std::int64_t, int, float*);                    \
+  void slice(Corners, const float*, const float*, std::int64_t, int, float*);                    \
+  void reduce(const float*, const std::uint32_t*, const std::uint32_t*, std::int64_t,            \
+              std::int64_t, int, float*);                                                        \
+  void blur(const float*, const std::uint32_t*, float, std::int64_t, std::int64_t, int, float*); \
+  void gather(const float*, const std::uint32_t*, const float*, std::int64_t, int, float*);      \
+  void mix(const float*, const float*, int, std::int64_t, std::int64_t, int, float*);            \
+  constexpr Table table = {#isa,  find_simplices, load_unary, field_pass, splat,                 \
+                           slice, reduce,         blur,       gather,     mix};                  \
+  }
+
+CRFSEG_TABLE(baseline)
+#if defined(__x86_64__)
+CRFSEG_TABLE(avx2)
+CRFSEG_TABLE(avx512)
+#endif
+#undef CRFSEG_TABLE
+
+}  // namespace kernels
+
+namespace {
+
+std::vector<const kernels::Table*> available_tables() {
+  std::vector<const kernels::Table*> tables{&kernels::baseline::table};
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    tables.push_back(&kernels::avx2::table);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+      tables.push_back(&kernels::avx512::table);
+    }
+  }
+#endif
+  return tables;
+}
+
+const kernels::Table& find_table(const std::string& name) {
+  std::string known;
+  for (const kernels::Table* table : available_tables()) {
+    if (name == table->name) return *table;
+    known += (known.empty() ? "" : ", ") + std::string(table->name);
+  }
+  throw Error("instruction set '" + name + "' is not available here; expected one of: " + known);
+}
+
+const kernels::Table* initial_table() {
+  const char* wanted = std::getenv("CRFSEG_ISA");
+  if (wanted != nullptr && *wanted != '\0') return &find_table(wanted);
+  return available_tables().back();
+}
+
+std::atomic<const kernels::Table*>& active_table() {
+  static std::atomic<const kernels::Table*> table{initial_table()};
+  return table;
+}
+
+}  // namespace
+
+const kernels::Table& active_kernels() { return *active_table().load(std::memory_order_relaxed); }
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const kernels::Table* table : available_tables()) names.emplace_back(table->name);
+  return names;
+}
+
+void set_isa(const std::string& name) { active_table() = &find_table(name); }
+
+}  // namespace crfseg

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+// Splat, blur, slice of one lattice, with normalisation.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "cpu/dispatch.h"
+#include "cpu/scales.h"
+#include "cpu/vertex_rows.h"
+#include "parallel.h"
+
+namespace crfseg {
+namespace {
+
+// One task of a phase in which several lattices advance together.
+struct Piece {
+  VertexRows* rows;
+  std::int64_t first, last;
+};
+
+std::vector<Piece> cut(const std::vector<VertexRows*>& all) {
+  std::vector<Piece> pieces;
+  for (VertexRows* rows : all) {
+    const std::int64_t n = rows->lattice().n_vertices;
+    const std::int64_t grain = std::max<std::int64_t>(256, 65536 / rows->width());
+    for (std::int64_t first = 0; first < n; first += grain) {
+      pieces.push_back({rows, first, std::min(first + grain, n)});
+    }
+  }
+  return pieces;
+}
+
+void pad_rows(const float* values, std::int64_t n, std::int64_t n_channels, int width,
+              float* rows) {
+  for (std::int64_t p = 0; p < n; ++p) {
+    float* row = rows + p * width;
+    std::copy_n(values + p * n_channels, n_channels, row);
+    std::fill(row + n_channels, row + width, 0.0F);
+  }
+}
+
+}  // namespace
+
+VertexRows::VertexRows(const Lattice& lattice, int width)
+    : lattice_(&lattice),
+      width_(width),
+      local_(lattice.n_local() * width),
+      front_((lattice.n_vertices + 1) * width),
+      back_((lattice.n_vertices + 1) * width) {
+  std::fill(front_.end() - width, front_.end(), 0.0F);
+  std::fill(back_.end() - width, back_.end(), 0.0F);
+}
+
+float* VertexRows::cleared_rows(std::int64_t strip) {
+  float* rows = local_.data() + lattice_->local_begin[strip] * width_;
+  std::fill_n(rows, lattice_->local_rows(strip) * width_, 0.0F);
+  return rows;
+}
+
+void VertexRows::fetch(std::int64_t strip, const float* factor, float* rows) const {
+  active_kernels().gather(front_.data(),
+                          lattice_->local_vertex.data() + lattice_->local_begin[strip], factor,
+                          lattice_->local_rows(strip), width_, rows);
+}
+
+void VertexRows::mix(const float* matrix, int n_labels, int threads) {
+  parallel_ranges(lattice_->n_vertices, 1024, threads, [&](std::int64_t first, std::int64_t last) {
+    active_kernels().mix(front_.data(), matrix, n_labels, first, last, width_, back_.data());
+  });
+  std::swap(front_, back_);
+}
+
+void VertexRows::start_blur(std::int64_t first, std::int64_t last) {
+  active_kernels().reduce(local_.data(), lattice_->gather_begin.data(), lattice_->gather_row.data(),
+                          first, last, width_, front_.data());
+}
+
+void VertexRows::blur_axis(int axis, std::int64_t first, std::int64_t last) {
+  active_kernels().blur(
+      front_.data(), lattice_->neighbours.data() + axis * lattice_->n_vertices * 2,
+      static_cast<float>(lattice_->blur_side()), first, last, width_, back_.data());
+}
+
+void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads) {
+  const std::vector<Piece> pieces = cut(all);
+  const auto n_pieces = static_cast<std::int64_t>(pieces.size());
+  parallel_for(n_pieces, threads, [&](std::int64_t i) {
+    pieces[i].rows->start_blur(pieces[i].first, pieces[i].last);
+  });
+  int steps = 0;
+  for (const VertexRows* rows : all) {
+    steps = std::max(steps, (rows->lattice().dim + 1) * rows->lattice().passes);
+  }
+  for (int step = 0; step < steps; ++step) {
+    const auto axis_of = [&](const VertexRows& rows) {
+      const int axis = step / rows.lattice().passes;
+      if (axis > rows.lattice().dim) return -1;
+      return transpose ? rows.lattice().dim - axis : axis;
+    };
+    parallel_for(n_pieces, threads, [&](std::int64_t i) {
+      const int axis = axis_of(*pieces[i].rows);
+      if (axis >= 0) pieces[i].rows->blur_axis(axis, pieces[i].first, pieces[i].last);
+    });
+    for (VertexRows* rows : all) {
+      if (axis_of(*rows) >= 0) std::swap(rows->front_, rows->back_);
+    }
+  }
+}
+
+namespace {
+
+// S^T B S with its normalisation, on rows of any number of channels.
+void filter(const Lattice& lattice, const Scales& scales, bool transpose, const float* values,
+            std::int64_t n_channels, int threads, float* out) {
+  const int width = row_width(n_channels);
+  const int corners = lattice.dim + 1;
+  const bool padded = width != n_channels;
+  VertexRows rows(lattice, width);
+  const std::vector<float> factor(static_cast<std::size_t>(width), scales.gain);
+  const auto strip_corners = [&](std::int64_t begin) {
+    return kernels::Corners{corners, lattice.corner_row.data() + begin * corners,
+                            lattice.corner_weight.data() + begin * corners};
+  };
+  const Buffer<float>& splat_scale = transpose ? scales.slice : scales.splat;
+  const Buffer<float>& slice_scale = transpose ? scales.splat : scales.slice;
+
+  parallel_for(lattice.strips.count, threads, [&](std::int64_t s) {
+    const std::int64_t begin = lattice.strips.begin(s);
+    const std::int64_t n = lattice.strips.end(s) - begin;
+    const float* source = values + begin * n_channels;
+    Buffer<float> copy(padded ? n * width : 0);
+    if (padded) pad_rows(source, n, n_channels, width, copy.data());
+    active_kernels().splat(strip_corners(begin), Scales::at(splat_scale, begin),
+                           padded ? copy.data() : source, n, width, rows.cleared_rows(s));
+  });
+  VertexRows::blur({&rows}, transpose, threads);
+  parallel_for(lattice.strips.count, threads, [&](std::int64_t s) {
+    const std::int64_t begin = lattice.strips.begin(s);
+    const std::int64_t n = lattice.strips.end(s) - begin;
+    Buffer<float> incoming(lattice.local_rows(s) * width);
+    rows.fetch(s, factor.data(), incoming.data());
+    float* target = out + begin * n_channels;
+    Buffer<float> copy(padded ? n * width : 0);
+    active_kernels().slice(strip_corners(begin), Scales::at(slice_scale, begin), incoming.data(), n,
+                           width, padded ? copy.data() : target);
+    for (std::int64_t p = 0; padded && p < n; ++p) {
+      std::copy_n(copy.data() + p * width, n_channels, target + p * n_channels);
+    }
+  });
+}
+
+}  // namespace
+
+const Buffer<float>& Lattice::normalizer(int threads) const {
+  const std::lock_guard<std::mutex> lock(normalizer_mutex_);
+  if (normalizer_.size() != n_points) {
+    const std::vector<float> ones(static_cast<std::size_t>(n_points), 1.0F);
+    Buffer<float> sums(n_points);
+    filter(*this, Scales{}, false, ones.data(), 1, threads, sums.data());
+    normalizer_ = std::move(sums);
+  }
+  return normalizer_;
+}
+
+Scales::Scales(const Lattice& lattice, Normalization normalization, int threads) {
+  if (normalization == Normalization::none) {
+    gain = static_cast<float>(lattice_gain(lattice.dim, lattice.fill, lattice.passes));
+    return;
+  }
+  const bool root = normalization == Normalization::symmetric;
+  const Buffer<float>& sums = lattice.normalizer(threads);
+  Buffer<float> scale(sums.size());
+  std::transform(sums.begin(), sums.end(), scale.begin(),
+                 [root](float n) { return 1.0F / (root ? std::sqrt(n) : n); });
+  if (normalization != Normalization::before) {
+    slice.resize(scale.size());
+    std::copy(scale.begin(), scale.end(), slice.begin());
+  }
+  if (normalization != Normalization::after) splat = std::move(scale);
+}
+
+void lattice_filter(const Lattice& lattice, Normalization normalization, bool transpose,
+                    const float* values, std::int64_t n_channels, int threads, float* out) {
+  filter(lattice, Scales(lattice, normalization, threads), transpose, values, n_channels, threads,
+         out);
+}
+
+}  // namespace crfseg

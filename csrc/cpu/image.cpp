@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "image.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "parallel.h"
+
+namespace crfseg {
+namespace {
+
+// Between which two scores a pixel lies, and how near to the second.
+struct Tap {
+  std::int64_t low, high;
+  float share;
+};
+
+std::vector<Tap> taps(std::int64_t coarse, std::int64_t fine, bool align_corners) {
+  const double step = align_corners ? (fine > 1 ? double(coarse - 1) / double(fine - 1) : 0.0)
+                                    : double(coarse) / double(fine);
+  std::vector<Tap> out;
+  out.reserve(static_cast<std::size_t>(fine));
+  for (std::int64_t i = 0; i < fine; ++i) {
+    const double centre = align_corners ? double(i) * step : (double(i) + 0.5) * step - 0.5;
+    const double place = std::clamp(centre, 0.0, double(coarse - 1));
+    const auto low = static_cast<std::int64_t>(place);
+    out.push_back({low, std::min(low + 1, coarse - 1), static_cast<float>(place - double(low))});
+  }
+  return out;
+}
+
+}  // namespace
+
+void image_features(std::int64_t height, std::int64_t width, const float* image,
+                    std::int64_t n_channels, const float* inverse_sigmas, int threads, float* out) {
+  const std::int64_t dim = 2 + n_channels;
+  parallel_ranges(height, 16, threads, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t y = first; y < last; ++y) {
+      float* feature = out + y * width * dim;
+      const float* pixel = image + y * width * n_channels;
+      for (std::int64_t x = 0; x < width; ++x, feature += dim, pixel += n_channels) {
+        feature[0] = static_cast<float>(x) * inverse_sigmas[0];
+        feature[1] = static_cast<float>(y) * inverse_sigmas[1];
+        for (std::int64_t c = 0; c < n_channels; ++c) {
+          feature[2 + c] = pixel[c] * inverse_sigmas[2 + c];
+        }
+      }
+    }
+  });
+}
+
+void upsample(const float* scores, std::int64_t n_labels, std::int64_t rows, std::int64_t columns,
+              std::int64_t height, std::int64_t width, bool align_corners, int threads,
+              float* out) {
+  const std::vector<Tap> down = taps(rows, height, align_corners);
+  const std::vector<Tap> across = taps(columns, width, align_corners);
+  parallel_for(n_labels, threads, [&](std::int64_t label) {
+    const float* plane = scores + label * rows * columns;
+    std::vector<float> blended(static_cast<std::size_t>(columns));
+    for (std::int64_t y = 0; y < height; ++y) {
+      const float* low = plane + down[y].low * columns;
+      const float* high = plane + down[y].high * columns;
+      for (std::int64_t x = 0; x < columns; ++x) {
+        blended[x] = low[x] + down[y].share * (high[x] - low[x]);
+      }
+      float* target = out + (label * height + y) * width;
+      for (std::int64_t x = 0; x < width; ++x) {
+        const Tap& tap = across[x];
+        target[x] = blended[tap.low] + tap.share * (blended[tap.high] - blended[tap.low]);
+      }
+    }
+  });
+}
+
+}  // namespace crfseg

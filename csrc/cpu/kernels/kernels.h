@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// The inner loops that are compiled once per instruction set (kernels/field.cpp,
+// kernels/simplex.cpp) and chosen at run time (dispatch.cpp). Plain structs and pointers only: code
+// shared with other translation units could be kept by the linker in a version the machine does not
+// have.
+//
+// A row is `width` floats, one per label, padded: width is 1, 4, or a multiple of 8.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace crfseg {
+namespace kernels {
+
+constexpr int simplex_lanes = 8;
+constexpr int max_corners = 17;
+constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
+
+// Simplices of up to `simplex_lanes` points (math/permutohedral.h), lane by lane.
+struct Simplices {
+  std::int32_t quotient[max_corners][simplex_lanes];
+  std::int32_t rank[max_corners][simplex_lanes];
+  float weight[max_corners][simplex_lanes];
+};
+
+// A run of points and where they sit in one lattice. Weights are (n, corners), `scale` may be null.
+struct Corners {
+  int corners;
+  const std::uint32_t* row;  // (n, corners)
+  const float* weight;
+};
+
+// One pairwise term as the points of one strip see it.
+struct Message {
+  Corners at;
+  const float* slice_scale;  // (n) or null: normalisation of what is read
+  const float* splat_scale;  // (n) or null: normalisation of what is added
+  const float* incoming;     // rows of -w mu V, V the blurred sums; null in the first pass
+  float* outgoing;           // rows to which Q is added; null in the last pass
+  const float* self;         // (n) or null: the diagonal of the filter, to be left out
+  const float* self_rows;    // (n_labels, width): -w mu, row b holds column b
+};
+
+struct LabelStrip {  // strided (labels, points), as LabelView
+  float* data;
+  std::int64_t label_stride, point_stride;
+};
+
+enum class UnaryKind : int { energies = 0, probabilities = 1, logits = 2 };  // as mean_field.h
+
+struct UnaryStats {
+  std::int64_t bad;  // label * n + point of the first value that is not allowed, or -1
+  std::int64_t low_at, off_at;
+  float low, off;
+};
+
+// One mean-field pass over the points of one strip: message, softmax, splat, all in cache.
+struct FieldPass {
+  std::int64_t n_points;
+  int n_labels, width;
+  const float* log_unary;  // (n, width): -U
+  const Message* messages;
+  int n_messages;
+  float* scratch;  // (batch, width)
+  int batch;       // points worked on at a time, a multiple of 8
+  float damping;
+  float* z;              // (n, width) or null: natural parameters, kept when damping
+  float* q;              // (n, width) or null: Q, read as the previous one and overwritten
+  const float* fixed_q;  // (n, width) or null: splat these rows instead of computing new ones
+  LabelStrip out;        // .data null: not wanted
+  std::int32_t* labels;  // (n) or null
+  bool want_change;      // compute max |dQ| against q
+  bool want_energy;      // free energy of q; no softmax, no splat
+  bool entropy;          // whether want_energy counts sum q log q
+  float max_change;      // out
+  double energy;         // out
+};
+
+struct Table {
+  const char* name;
+  void (*find_simplices)(const float* features, int dim, int count, const float* scale,
+                         Simplices* out);
+
+  void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,
+                     int width, float* log_unary, UnaryStats* stats);
+  void (*field_pass)(FieldPass* pass);
+
+  // rows[corner] += weight * scale * value, and value = scale * sum weight * rows[corner].
+  // `width` > 1: values are (n, width) rows; width 1: plain numbers.
+  void (*splat)(Corners at, const float* scale, const float* values, std::int64_t n, int width,
+                float* rows);
+  void (*slice)(Corners at, const float* scale, const float* rows, std::int64_t n, int width,
+                float* values);
+
+  // out[v] = sum of local[position[i]], i in begin[v] .. begin[v+1], for v in [first, last)
+  void (*reduce)(const float* local, const std::uint32_t* begin, const std::uint32_t* position,
+                 std::int64_t first, std::int64_t last, int width, float* out);
+  // out[v] = (1 - 2 side) in[v] + side (in[n0] + in[n1]), neighbours being pairs (n0, n1)
+  void (*blur)(const float* in, const std::uint32_t* neighbour, float side, std::int64_t first,
+               std::int64_t last, int width, float* out);
+  // out[i] = factor * in[row[i]], factor (width) repeated
+  void (*gather)(const float* in, const std::uint32_t* row, const float* factor, std::int64_t n,
+                 int width, float* out);
+  // out[v] = matrix in[v]; matrix (n_labels, width): row b holds what label b adds to every label
+  void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t first,
+              std::int64_t last, int width, float* out);
+};
+
+}  // namespace kernels
+
+}  // namespace crfseg

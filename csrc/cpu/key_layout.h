@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// How a lattice vertex is packed into one integer without loss: the remainder in the lowest bits,
+// then the quotients of all coordinates but the last (math/permutohedral.h), each counted from the
+// lowest that can occur. Steps between vertices are additions of constants.
+#pragma once
+
+#include <cstdint>
+
+#include "math/permutohedral.h"
+
+namespace crfseg {
+
+// Which quotients a set of features can lead to.
+struct KeyRanges {
+  int dim = 0;
+  float scale[permutohedral::max_dim] = {};  // as permutohedral::elevate wants it
+  std::int64_t lowest[permutohedral::max_dim] = {};
+  int bits[permutohedral::max_dim] = {};
+  int remainder_bits = 0, total_bits = 0;
+
+  // lo, hi: (dim) ranges of the features. Throws KeyRange.
+  static KeyRanges of(int dim, int passes, const float* lo, const float* hi);
+};
+
+template <class Key>
+class KeyLayout {
+ public:
+  explicit KeyLayout(const KeyRanges& ranges) : dim_(ranges.dim) {
+    int shift = ranges.remainder_bits;
+    remainder_mask_ = (Key{1} << shift) - 1;
+    for (int i = 0; i < dim_; ++i) {
+      unit_[i] = Key{1} << shift;
+      lowest_[i] = ranges.lowest[i];
+      shift += ranges.bits[i];
+      all_ += unit_[i];
+    }
+    unit_[dim_] = 0;
+  }
+
+  // The vertex of remainder 0 with these quotients.
+  Key origin(const std::int64_t* quotient) const {
+    Key key = 0;
+    for (int i = 0; i < dim_; ++i) key += static_cast<Key>(quotient[i] - lowest_[i]) * unit_[i];
+    return key;
+  }
+
+  // From a simplex' vertex of remainder k to that of k + 1; `coordinate` is the one of rank d - k.
+  Key next_corner(Key key, int coordinate) const { return key + 1 - unit_[coordinate]; }
+
+  // One step along an axis: all coordinates +1 but that of the axis, -d. And back.
+  Key forth(Key key, int axis) const {
+    const bool wraps = (key & remainder_mask_) == static_cast<Key>(dim_);
+    return (wraps ? key - static_cast<Key>(dim_) + all_ : key + 1) - unit_[axis];
+  }
+  Key back(Key key, int axis) const {
+    const bool wraps = (key & remainder_mask_) == 0;
+    return (wraps ? key + static_cast<Key>(dim_) - all_ : key - 1) + unit_[axis];
+  }
+
+ private:
+  int dim_;
+  Key remainder_mask_ = 0, all_ = 0;
+  Key unit_[permutohedral::max_corners] = {};
+  std::int64_t lowest_[permutohedral::max_dim] = {};
+};
+
+}  // namespace crfseg

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+// Building the lattice: simplices of all points, strip by strip; then the strips' vertices are
+// numbered together, neighbours looked up once for all blurs, and the way back (which rows add up
+// to a vertex) is laid out. Every step runs on several threads and none depends on how many.
+#include "lattice.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cpu/dispatch.h"
+#include "cpu/key_layout.h"
+#include "cpu/vertex_index.h"
+#include "error.h"
+#include "parallel.h"
+
+namespace crfseg {
+
+Strips Strips::of(std::int64_t n_points) {
+  // Small enough that a strip's rows stay in the second-level cache, large enough that strips share
+  // few vertices.
+  Strips strips;
+  strips.n_points = n_points;
+  strips.size = 8192;
+  strips.count = (n_points + strips.size - 1) / strips.size;
+  return strips;
+}
+
+namespace {
+
+struct FeatureRange {
+  std::vector<float> lo, hi;
+};
+
+FeatureRange feature_range(const float* features, const Strips& strips, int dim, int threads) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<FeatureRange> parts(static_cast<std::size_t>(strips.count));
+  parallel_for(strips.count, threads, [&](std::int64_t s) {
+    FeatureRange part{std::vector<float>(dim, infinity), std::vector<float>(dim, -infinity)};
+    for (std::int64_t p = strips.begin(s); p < strips.end(s); ++p) {
+      for (int axis = 0; axis < dim; ++axis) {
+        const float value = features[p * dim + axis];
+        if (!std::isfinite(value)) throw NonFiniteFeature(p, axis, value);
+        part.lo[axis] = std::min(part.lo[axis], value);
+        part.hi[axis] = std::max(part.hi[axis], value);
+      }
+    }
+    parts[s] = std::move(part);
+  });
+  FeatureRange range{std::vector<float>(dim, 0.0F), std::vector<float>(dim, 0.0F)};
+  if (!parts.empty()) range = parts.front();
+  for (const FeatureRange& part : parts) {
+    for (int axis = 0; axis < dim; ++axis) {
+      range.lo[axis] = std::min(range.lo[axis], part.lo[axis]);
+      range.hi[axis] = std::max(range.hi[axis], part.hi[axis]);
+    }
+  }
+  return range;
+}
+
+// Finds the simplices of the points of one strip. Neighbouring points often share one, so simplices
+// are looked up whole before their vertices are.
+template <class Key>
+class StripBuilder {
+ public:
+  StripBuilder(const KeyRanges& ranges, Lattice* lattice, std::vector<Key>* keys)
+      : ranges_(ranges), layout_(ranges), lattice_(*lattice), keys_(*keys) {}
+
+  void build(const float* features, std::int64_t begin, std::int64_t end) {
+    const kernels::Table& kernels = active_kernels();
+    kernels::Simplices simplices;
+    for (std::int64_t first = begin; first < end; first += kernels::simplex_lanes) {
+      const int count =
+          static_cast<int>(std::min<std::int64_t>(kernels::simplex_lanes, end - first));
+      kernels.find_simplices(features + first * ranges_.dim, ranges_.dim, count, ranges_.scale,
+                             &simplices);
+      for (int lane = 0; lane < count; ++lane) place(simplices, lane, first + lane);
+    }
+  }
+
+ private:
+  struct SimplexKey {
+    Key origin{};
+    std::uint64_t order = 0;  // of the coordinates' ranks
+    bool operator!=(const SimplexKey& other) const {
+      return origin != other.origin || order != other.order;
+    }
+  };
+  friend std::uint64_t hash_key(const SimplexKey& key) {
+    return hash_key(key.origin) ^ hash_key(NarrowKey{key.order * 0xD6E8FEB86659FD93ULL});
+  }
+
+  void place(const kernels::Simplices& simplices, int lane, std::int64_t point) {
+    const int corners = ranges_.dim + 1;
+    float* weight = lattice_.corner_weight.data() + point * corners;
+    for (int k = 0; k < corners; ++k) weight[k] = simplices.weight[k][lane];
+    const SimplexKey key = simplex_key(simplices, lane);
+    const auto fresh = static_cast<std::uint32_t>(corner_rows_.size());
+    const std::uint32_t known = table_.find_or_insert(key, hash_key(key), fresh);
+    if (known == fresh) add_simplex(key.origin, simplices, lane);
+    std::copy_n(corner_rows_.begin() + known, corners,
+                lattice_.corner_row.data() + point * corners);
+  }
+
+  SimplexKey simplex_key(const kernels::Simplices& simplices, int lane) const {
+    const int dim = ranges_.dim;
+    std::int64_t quotient[permutohedral::max_dim];
+    std::uint64_t order = 0;
+    for (int i = 0; i < dim; ++i) quotient[i] = simplices.quotient[i][lane];
+    // The ranks of all coordinates but two, and which of those two comes first.
+    for (int i = 0; i < dim - 1; ++i) {
+      order = order * static_cast<std::uint64_t>(dim + 1) +
+              static_cast<std::uint64_t>(simplices.rank[i][lane]);
+    }
+    order = 2 * order + (simplices.rank[dim - 1][lane] < simplices.rank[dim][lane] ? 1 : 0);
+    return {layout_.origin(quotient), order};
+  }
+
+  void add_simplex(Key origin, const kernels::Simplices& simplices, int lane) {
+    const int dim = ranges_.dim;
+    int coordinate_of_rank[permutohedral::max_corners];
+    for (int i = 0; i <= dim; ++i) coordinate_of_rank[simplices.rank[i][lane]] = i;
+    Key corner = origin;
+    for (int k = 0; k <= dim; ++k) {
+      if (k > 0) corner = layout_.next_corner(corner, coordinate_of_rank[dim - k + 1]);
+      const auto fresh = static_cast<std::uint32_t>(keys_.size());
+      const std::uint32_t row = vertices_.find_or_insert(corner, hash_key(corner), fresh);
+      if (row == fresh) keys_.push_back(corner);
+      corner_rows_.push_back(row);
+    }
+  }
+
+  const KeyRanges& ranges_;
+  KeyLayout<Key> layout_;
+  Lattice& lattice_;
+  std::vector<Key>& keys_;      // the strip's vertices in order of first touch
+  KeyTable<SimplexKey> table_;  // simplex -> its first entry in corner_rows_
+  KeyTable<Key> vertices_;
+  std::vector<std::uint32_t> corner_rows_;
+};
+
+template <class Key>
+void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least, int threads,
+                            VertexIndex<Key>* index) {
+  const std::int64_t grain = 4096;
+  KeyChunks<Key> missing(static_cast<std::size_t>((index->size() + grain - 1) / grain));
+  parallel_ranges(index->size(), grain, threads, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<Key>& found = missing[begin / grain];
+    for (std::int64_t v = begin; v < end; ++v) {
+      for (int axis = 0; axis <= dim; ++axis) {
+        for (const Key key :
+             {layout.forth(index->keys()[v], axis), layout.back(index->keys()[v], axis)}) {
+          if (index->find(key) == KeyTable<Key>::none) found.push_back(key);
+        }
+      }
+    }
+  });
+  VertexIndex<Key> candidates(threads);
+  candidates.number(missing, at_least, nullptr);
+  index->append(candidates.keys());
+}
+
+template <class Key>
+void find_neighbours(const KeyLayout<Key>& layout, const VertexIndex<Key>& index, int threads,
+                     Lattice* lattice) {
+  const std::int64_t n = index.size();
+  const auto absent = static_cast<std::uint32_t>(n);
+  lattice->neighbours.resize((lattice->dim + 1) * n * 2);
+  std::uint32_t* table = lattice->neighbours.data();
+  std::fill(lattice->neighbours.begin(), lattice->neighbours.end(), absent);
+  parallel_ranges(n, 2048, threads, [&](std::int64_t begin, std::int64_t end) {
+    for (int axis = 0; axis <= lattice->dim; ++axis) {
+      std::uint32_t* pairs = table + axis * n * 2;
+      for (std::int64_t v = begin; v < end; ++v) {
+        const std::uint32_t next = index.find(layout.forth(index.keys()[v], axis));
+        if (next == KeyTable<Key>::none) continue;
+        pairs[2 * v] = next;
+        pairs[2 * static_cast<std::int64_t>(next) + 1] = static_cast<std::uint32_t>(v);
+      }
+    }
+  });
+}
+
+// The inverse of local_vertex: for each vertex its rows, in order.
+void find_gathers(Lattice* lattice) {
+  std::uint32_t* begin = lattice->gather_begin.data();
+  std::fill(lattice->gather_begin.begin(), lattice->gather_begin.end(), 0U);
+  const std::uint32_t* vertex = lattice->local_vertex.data();
+  const std::int64_t n_local = lattice->n_local();
+  for (std::int64_t row = 0; row < n_local; ++row) ++begin[vertex[row]];
+  std::uint32_t sum = 0;
+  for (std::int64_t v = 0; v <= lattice->n_vertices; ++v) sum += std::exchange(begin[v], sum);
+  for (std::int64_t row = 0; row < n_local; ++row) {
+    lattice->gather_row[begin[vertex[row]]++] = static_cast<std::uint32_t>(row);
+  }
+  for (std::int64_t v = lattice->n_vertices; v > 0; --v) begin[v] = begin[v - 1];
+  begin[0] = 0;
+}
+
+template <class Key>
+void build(const KeyRanges& ranges, const float* features, int threads, Lattice* lattice) {
+  const Strips& strips = lattice->strips;
+  KeyChunks<Key> keys(static_cast<std::size_t>(strips.count));
+  parallel_for(strips.count, threads, [&](std::int64_t s) {
+    StripBuilder<Key>(ranges, lattice, &keys[s]).build(features, strips.begin(s), strips.end(s));
+  });
+
+  for (const auto& chunk : keys) {
+    lattice->local_begin.push_back(lattice->local_begin.back() +
+                                   static_cast<std::int64_t>(chunk.size()));
+  }
+  VertexIndex<Key> index(threads);
+  std::vector<std::uint32_t> vertex;
+  index.number(keys, 1, &vertex);
+  lattice->local_vertex.resize(lattice->n_local());
+  std::copy(vertex.begin(), vertex.end(), lattice->local_vertex.begin());
+
+  const KeyLayout<Key> layout(ranges);
+  if (lattice->fill > 0) {
+    add_missing_neighbours(layout, lattice->dim, lattice->fill, threads, &index);
+  }
+  lattice->n_vertices = index.size();
+  find_neighbours(layout, index, threads, lattice);
+  lattice->gather_begin.resize(lattice->n_vertices + 1);
+  lattice->gather_row.resize(lattice->n_local());
+  find_gathers(lattice);
+}
+
+}  // namespace
+
+KeyRanges KeyRanges::of(int dim, int passes, const float* lo, const float* hi) {
+  KeyRanges ranges;
+  ranges.dim = dim;
+  const int corners = dim + 1;
+  const double deviation = corners * std::sqrt(0.5 * passes + 1.0 / 6.0);
+  double low[permutohedral::max_corners] = {};
+  double high[permutohedral::max_corners] = {};
+  double reach = 0.0;
+  int widest = 0;
+  double below = 0.0, above = 0.0;  // range of the sum over the coordinates behind j
+  for (int j = dim; j >= 0; --j) {
+    low[j] = below;
+    high[j] = above;
+    if (j == 0) break;
+    const int axis = j - 1;
+    ranges.scale[axis] = static_cast<float>(deviation / std::sqrt(double(j) * (j + 1)));
+    const double from = double(lo[axis]) * ranges.scale[axis];
+    const double to = double(hi[axis]) * ranges.scale[axis];
+    low[j] -= j * to;
+    high[j] -= j * from;
+    below += from;
+    above += to;
+    const double span = j * std::max(std::abs(from), std::abs(to));
+    if (span > reach) {
+      reach = span;
+      widest = axis;
+    }
+  }
+  ranges.remainder_bits = 1;
+  while ((1 << ranges.remainder_bits) < corners) ++ranges.remainder_bits;
+  ranges.total_bits = ranges.remainder_bits;
+  // Room for rounding, for the corners of the simplex, and for the neighbours of a filled ring.
+  const int margin = 5;
+  for (int j = 0; j < corners; ++j) {
+    if (std::max(-low[j], high[j]) > permutohedral::max_elevated) {
+      throw KeyRange(widest, lo[widest], hi[widest]);
+    }
+    if (j == dim) break;
+    ranges.lowest[j] = static_cast<std::int64_t>(std::floor(low[j] / corners)) - margin;
+    const auto highest = static_cast<std::int64_t>(std::ceil(high[j] / corners)) + margin;
+    ranges.bits[j] = 1;
+    while ((std::int64_t{1} << ranges.bits[j]) <= highest - ranges.lowest[j]) ++ranges.bits[j];
+    ranges.total_bits += ranges.bits[j];
+  }
+  if (ranges.total_bits > 128) throw KeyRange(widest, lo[widest], hi[widest]);
+  return ranges;
+}
+
+Lattice::Lattice(const float* features, std::int64_t points, int dimension, int fill_neighbours,
+                 int blur_passes, int threads)
+    : n_points(points),
+      dim(dimension),
+      fill(fill_neighbours),
+      passes(blur_passes),
+      strips(Strips::of(points)),
+      local_begin{0} {
+  const FeatureRange range = feature_range(features, strips, dim, threads);
+  const KeyRanges ranges = KeyRanges::of(dim, passes, range.lo.data(), range.hi.data());
+  corner_row.resize(n_points * (dim + 1));
+  corner_weight.resize(n_points * (dim + 1));
+  if (ranges.total_bits <= 64) {
+    build<NarrowKey>(ranges, features, threads, this);
+  } else {
+    build<WideKey>(ranges, features, threads, this);
+  }
+}
+
+double Lattice::blur_side() const { return 0.25; }
+
+std::int64_t Lattice::nbytes() const {
+  return corner_row.nbytes() + corner_weight.nbytes() + local_vertex.nbytes() +
+         gather_begin.nbytes() + gather_row.nbytes() + neighbours.nbytes() +
+         static_cast<std::int64_t>(local_begin.size() * sizeof(std::int64_t));
+}
+
+}  // namespace crfseg

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// The values at the vertices of a lattice, one row each: where points add to them (a strip's own
+// rows) and where they are blurred (all vertices).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "buffer.h"
+#include "lattice.h"
+
+namespace crfseg {
+
+// Floats in a row for so many channels: 1, 4, or a multiple of 8.
+inline int row_width(std::int64_t n_channels) {
+  if (n_channels == 1) return 1;
+  return n_channels <= 4 ? 4 : static_cast<int>((n_channels + 7) / 8 * 8);
+}
+
+class VertexRows {
+ public:
+  VertexRows(const Lattice& lattice, int width);
+
+  const Lattice& lattice() const { return *lattice_; }
+  int width() const { return width_; }
+  std::int64_t nbytes() const { return local_.nbytes() + front_.nbytes() + back_.nbytes(); }
+
+  // The strip's rows, set to zero, for its points to splat to.
+  float* cleared_rows(std::int64_t strip);
+
+  // Copies what the strip's points slice from: factor (width) times the blurred rows.
+  void fetch(std::int64_t strip, const float* factor, float* rows) const;
+
+  // Replaces every blurred row by matrix (n_labels, width) times it.
+  void mix(const float* matrix, int n_labels, int threads);
+
+  // Adds up all strips' rows and blurs them; with `transpose` the axes run in reverse. Several
+  // lattices go through it together.
+  static void blur(const std::vector<VertexRows*>& all, bool transpose, int threads);
+
+ private:
+  void start_blur(std::int64_t first, std::int64_t last);
+  void blur_axis(int axis, std::int64_t first, std::int64_t last);
+
+  const Lattice* lattice_;
+  int width_;
+  Buffer<float> local_;         // (n_local, width)
+  Buffer<float> front_, back_;  // (n_vertices + 1, width): the last row stays zero
+};
+
+}  // namespace crfseg

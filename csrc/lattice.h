@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+// Permutohedral lattice: high-dimensional Gaussian filtering in O(N d^2)
+// (Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", 2010).
+//
+// Each point lies in one simplex of d+1 vertices. Splat spreads its value to them with barycentric
+// weights, blur runs [1 2 1]/4 along the d+1 lattice axes, slice reads back with the same weights:
+//   K = gain * S^T B_d ... B_1 B_0 S        (S is splat; a missing vertex reads as 0)
+// Hence slice = splat^T. The B do not commute at the border of the set of vertices, so K is not
+// symmetric; its adjoint runs the axes in reverse, and training depends on it.
+//
+// Two knobs buy accuracy. `passes` repeats each B_j on a lattice that is finer by as much, so that
+// the filter's variance stays 1: each pass adds 1/2 (d+1)^2, splat and slice together 1/6 (d+1)^2,
+// hence the scale sqrt(passes/2 + 1/6) (d+1). `fill` m >= 1 adds every vertex that has at least m
+// of its 2 (d+1) neighbours among those touched by points: most of the error of a plain lattice
+// comes from vertices missing during the blur.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "buffer.h"
+#include "view.h"
+
+namespace crfseg {
+
+// K~ for n = K 1: none K, before K n^-1, after n^-1 K (K&K 2011), symmetric n^-1/2 K n^-1/2 (2013).
+enum class Normalization : int { none = 0, before = 1, after = 2, symmetric = 3 };
+
+class Lattice {
+ public:
+  // features: (n_points, dim) in units of their standard deviations, finite.
+  // Throws NonFiniteFeature, KeyRange, std::bad_alloc.
+  Lattice(const float* features, std::int64_t n_points, int dim, int fill, int passes, int threads);
+
+  std::int64_t nbytes() const;
+  // (n_points) the filter of ones, K 1 / gain; found once.
+  const Buffer<float>& normalizer(int threads) const;
+  // Each pass of the blur along an axis is [s, 1 - 2s, s].
+  double blur_side() const;
+  std::int64_t n_local() const { return local_begin.back(); }
+  std::int64_t local_rows(std::int64_t strip) const {
+    return local_begin[strip + 1] - local_begin[strip];
+  }
+
+  std::int64_t n_points = 0, n_vertices = 0;  // 64-bit: a 50k x 50k image has 1.5e10 corners
+  int dim = 0, fill = 0, passes = 1;
+  Strips strips;
+
+  // Points see the vertices through their strip's own rows, numbered from 0 in order of first
+  // touch.
+  Buffer<std::uint32_t> corner_row;       // (n_points, dim + 1)
+  Buffer<float> corner_weight;            // (n_points, dim + 1), barycentric
+  std::vector<std::int64_t> local_begin;  // (strips + 1) first row of each strip in all rows
+  Buffer<std::uint32_t> local_vertex;     // (n_local) the vertex behind a row
+  Buffer<std::uint32_t> gather_begin;  // (n_vertices + 1) and (n_local): the rows of each vertex,
+  Buffer<std::uint32_t> gather_row;    // in order of strips
+  // (dim + 1, n_vertices, 2): the vertices one step forth and back along an axis; n_vertices where
+  // there is none, a row that holds zeros.
+  Buffer<std::uint32_t> neighbours;
+
+ private:
+  mutable std::mutex normalizer_mutex_;
+  mutable Buffer<float> normalizer_;
+};
+
+// What `gain` of a lattice makes K the Gaussian of height 1: the inverse of an isolated point's
+// mean response to itself. Depends on its three arguments alone.
+double lattice_gain(int dim, int fill, int passes);
+
+// The diagonal of K / gain.
+void self_response(const Lattice& lattice, int threads, float* out);
+
+// out = K~ values, or K~^T values; (n_points, n_channels) both, contiguous.
+void lattice_filter(const Lattice& lattice, Normalization normalization, bool transpose,
+                    const float* values, std::int64_t n_channels, int threads, float* out);
+
+}  // namespace crfseg

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Mean-field inference in a fully connected CRF (Krähenbühl & Koltun, NIPS 2011, Algorithm 1):
+//   E(x)   = sum_i U_i(x_i) + sum_{i<j} sum_k w_k mu_k(x_i, x_j) k~_k(i, j)
+//   Q'_i   = softmax(-U_i - sum_k w_k mu_k (K~_k Q)_i)
+//   F(Q)   = sum Q log Q + sum U Q + 1/2 sum_k w_k sum Q . mu_k K~_k Q
+// All points are updated at once. The messages are linear in the blurred sums, so mu is applied to
+// the rows of the lattice, of which there are fewer than points, and every compatibility costs the
+// same per point. One pass over a strip of points reads messages, applies the softmax and splats Q
+// at once: Q itself is only stored where somebody asks for it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "buffer.h"
+#include "lattice.h"
+#include "view.h"
+
+namespace crfseg {
+
+enum class UnaryKind : int { energies = 0, probabilities = 1, logits = 2 };
+
+// What was found while reading unaries, for the caller to judge. Places are label * n_points +
+// point.
+struct UnaryReport {
+  std::int64_t bad = -1;  // the first value that is not finite (energies: +inf forbids a label, but
+                          // not all labels of a point)
+  float low = 0.0F;       // the lowest value
+  std::int64_t low_at = -1;
+  float off = 0.0F;  // probabilities: the largest |sum over labels - 1|
+  std::int64_t off_at = -1;
+};
+
+// mu(a, b): Potts [a != b]; a vector v stands for -diag(v); or a full matrix, row a, column b.
+struct Compatibility {
+  enum class Kind { potts, vector, matrix } kind = Kind::potts;
+  std::vector<float> values;
+};
+
+struct InferenceOptions {
+  int iterations = 10;
+  float tolerance = 0.0F;  // stop once max |Q' - Q| is below it
+  float damping = 0.0F;    // z' = damping z + (1 - damping) (-U - message), Q = softmax(z)
+  bool trace = false;      // free energy of every Q on the way
+  int threads = 1;
+  std::function<void()> between_iterations;  // may throw to end the inference
+};
+
+struct Inference {
+  int iterations = 0;
+  float max_change = 0.0F;  // of the last iteration; NaN unless tolerance or trace asked for it
+  std::vector<double> trace;
+};
+
+class MeanField {
+ public:
+  MeanField(std::int64_t n_points, int n_labels);
+  ~MeanField();
+  MeanField(const MeanField&) = delete;
+  MeanField& operator=(const MeanField&) = delete;
+
+  UnaryReport set_unary(LabelView<const float> values, UnaryKind kind, float clip, int threads);
+  void add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization, float weight,
+                  Compatibility compatibility, bool exclude_self, int threads);
+  void clear_kernels();
+
+  // start: Q to begin with, softmax(-U) if null. out and labels may be null.
+  Inference infer(LabelView<const float> start, const InferenceOptions& options,
+                  LabelView<float> out, std::int32_t* labels);
+  double free_energy(LabelView<const float> q, int threads);
+  double energy(const std::int32_t* labels, int threads);
+
+  std::int64_t nbytes() const;
+  std::int64_t n_points() const { return strips_.n_points; }
+  int n_labels() const { return n_labels_; }
+
+ private:
+  struct Kernel;
+  struct Pass;
+
+  struct Totals {
+    float change = 0.0F;
+    double energy = 0.0;
+  };
+
+  Totals run(const Pass& pass);
+  void exchange(int threads);
+  void load_q(LabelView<const float> q);
+  void start_damping(bool given_q);
+  bool excludes_self() const;
+  double evaluate(bool entropy, int threads);
+  double potts_constant(int threads);
+  double energy_of_q(bool entropy, int threads);
+
+  std::mutex mutex_;  // one inference at a time: they share what follows
+  Strips strips_;
+  int n_labels_, width_;
+  Buffer<float> log_unary_;  // (n_points, width): -U
+  Buffer<float> q_, z_;      // (n_points, width) where somebody needs them
+  std::vector<std::unique_ptr<Kernel>> kernels_;
+};
+
+}  // namespace crfseg
