@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""Dense CRFs: sharpen segmentations with a fully connected CRF, fast on CPUs.
+
+``refine`` is the one call; ``DenseCRF`` the model behind it; ``Lattice`` the filter behind that.
+"""
+
+from ._native import core, get_num_threads, info, set_num_threads
+from .compatibility import Potts
+from .crf import DenseCRF
+from .lattice import Lattice
+from .pairwise import Bilateral, Features, Gaussian
+from .refine import refine
+from .unary import unary_from_labels, unary_from_logits, unary_from_probs
+
+Error = core.Error
+"""What the native core raises where it cannot go on."""
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bilateral",
+    "DenseCRF",
+    "Error",
+    "Features",
+    "Gaussian",
+    "Lattice",
+    "Potts",
+    "__version__",
+    "get_num_threads",
+    "info",
+    "refine",
+    "set_num_threads",
+    "unary_from_labels",
+    "unary_from_logits",
+    "unary_from_probs",
+]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Arrays in, the same kind of array out: numpy, torch on the CPU, ``__array__``, DLPack.
+
+torch is never imported here: a tensor can only arrive when its owner has imported torch already.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _check as check
+
+Restore = Callable[[NDArray[Any]], Any]
+_DLPACK_CPU = 1
+
+
+def open_array(where: str, name: str, value: Any) -> tuple[NDArray[Any], Restore]:
+    """View a caller's array as numpy, and say how a result becomes what the caller gave.
+
+    Nothing is copied unless numpy has no such dtype (bfloat16) or ``value`` is a nested list.
+
+    Raises:
+        TypeError: if it is no array of numbers, or a masked array.
+        ValueError: if it is on an accelerator.
+    """
+    if type(value) is np.ndarray:
+        return _numeric(where, name, value), _unchanged
+    if _is_tensor(value):
+        return _open_tensor(where, name, value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise check.masked_array(where, name)
+    return _numeric(where, name, _as_numpy(where, name, value)), _unchanged
+
+
+def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
+    """Only the numpy view of ``open_array``."""
+    return open_array(where, name, value)[0]
+
+
+def float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """The values as float32, copied only if they are not; what does not fit becomes infinite."""
+    if array.dtype == np.float32 and array.dtype.isnative:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _unchanged(result: NDArray[Any]) -> NDArray[Any]:
+    return result
+
+
+def _numeric(where: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind not in "biuf":
+        raise check.wrong_dtype(where, name, array.dtype, "real numbers")
+    return array
+
+
+def _is_tensor(value: Any) -> bool:
+    tensor_type = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor_type is not None and isinstance(value, tensor_type)
+
+
+def _open_tensor(where: str, name: str, tensor: Any) -> tuple[NDArray[Any], Restore]:
+    torch = sys.modules["torch"]
+    if tensor.device.type != "cpu":
+        raise check.on_a_device(where, name, tensor.device)
+    if tensor.layout is not torch.strided:
+        raise check.wrong_dtype(where, name, f"{tensor.dtype} ({tensor.layout})", "a dense tensor")
+    dense = tensor.detach().resolve_conj().resolve_neg()
+    if tensor.dtype is torch.bfloat16:
+        return dense.float().numpy(), lambda result: _tensor(torch, result, tensor.dtype)
+    return _numeric(where, name, dense.numpy()), lambda result: _tensor(torch, result, None)
+
+
+def _tensor(torch: Any, result: NDArray[Any], dtype: Any) -> Any:
+    tensor = torch.from_numpy(result)
+    # Only floating results go back to bfloat16: labels keep their integers.
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+
+
+def _as_numpy(where: str, name: str, value: Any) -> NDArray[Any]:
+    if value is None or isinstance(value, str | bytes | dict | set):
+        raise check.not_an_array(where, name, value)
+    device = getattr(value, "__dlpack_device__", None)
+    if device is not None and int(device()[0]) != _DLPACK_CPU:
+        raise check.on_a_device(where, name, tuple(int(part) for part in device()))
+    takes_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+    try:
+        array = np.from_dlpack(value) if takes_dlpack else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise check.not_an_array(where, name, value, error) from error
+    if array.dtype == object:
+        raise check.not_an_array(where, name, value)
+    return array

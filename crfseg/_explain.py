@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""Finds out, slowly, what is wrong with an array's values, and words the error.
+
+Called only after a fast check has failed, so these may take their time. Score arrays are
+``(C, *spatial)`` here: the label axis comes first, whatever layout the caller has.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._check import invalid, show
+
+SUM_TOLERANCE = 1e-2
+"""How far the probabilities of one point may add up from 1 (float16 needs most of it)."""
+NEGATIVE_TOLERANCE = 1e-6
+"""How far below 0 (or above 1) rounding may carry a probability."""
+
+_AXES = {"C": "label", "H": "row", "W": "column", "N": "item"}
+
+
+def place(index: Sequence[int], axes: str) -> str:
+    """``label 2, row 3, column 7``: axes is one letter per axis, "" if they have no names."""
+    if len(axes) != len(index):
+        return f"index {tuple(int(i) for i in index)}"
+    return ", ".join(f"{_AXES.get(a, a)} {int(i)}" for a, i in zip(axes, index, strict=True))
+
+
+def _first(bad: NDArray[np.bool_]) -> tuple[int, ...]:
+    return _index(bad.argmax(), bad.shape)
+
+
+def _index(flat: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(flat), shape))
+
+
+def _axes(array: NDArray[Any]) -> str:
+    return {3: "CHW", 2: ""}.get(array.ndim, "")
+
+
+def non_finite(
+    where: str, name: str, array: NDArray[Any], axes: str = "", expected: str = "finite values"
+) -> ValueError:
+    """NaN or infinity somewhere, or a number that is infinite once it is a float32."""
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(array.astype(np.float32, copy=False))
+    at = _first(bad)
+    value = array[at]
+    what = show(value) if not np.isfinite(value) else f"{show(value)} (infinite as float32)"
+    more = f" and {int(bad.sum()) - 1} more" if bad.sum() > 1 else ""
+    return invalid(where, f"{name} has {what} at {place(at, axes)}{more}; expected {expected}")
+
+
+def probabilities(
+    where: str, name: str, probs: NDArray[Any], *, guessed: bool
+) -> ValueError | None:
+    """Why an array is not (C, *spatial) probabilities; None if it is.
+
+    ``guessed``: nobody said that these are probabilities, so the other kinds are named too.
+    """
+    if not np.isfinite(probs).all():
+        return non_finite(where, name, probs, _axes(probs))
+    values = probs.astype(np.float32, copy=False)
+    if _are_log_probabilities(values):
+        return invalid(
+            where,
+            f"{name} holds log-probabilities (none above 0, and their exp sums to 1); "
+            f"expected probabilities: {_say_logits(where, name)}",
+        )
+    lowest = _index(values.argmin(), values.shape)
+    if values[lowest] < -NEGATIVE_TOLERANCE:
+        found = f"{name} has {show(values[lowest])} at {place(lowest, _axes(values))}"
+        return invalid(where, f"{found}; expected {_what_else(where, name, guessed)}")
+    return _wrong_sum(where, name, values, guessed)
+
+
+def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> ValueError | None:
+    total = values.sum(axis=0, dtype=np.float64)
+    off = np.abs(total - 1.0)
+    at = _index(off.argmax(), off.shape)
+    if off[at] <= SUM_TOLERANCE:
+        return None
+    found = f"{name} sums to {show(total[at])} over the labels at {place(at, _axes(values)[1:])}"
+    if np.abs(values.sum(axis=-1, dtype=np.float64) - 1.0).max() <= SUM_TOLERANCE:
+        return invalid(
+            where,
+            f"{found}, but to 1 over its last axis; expected the label axis first "
+            f"(np.moveaxis({name}, -1, 0))",
+        )
+    return invalid(where, f"{found}; expected {_what_else(where, name, guessed)}")
+
+
+def _are_log_probabilities(values: NDArray[Any]) -> bool:
+    if values.size == 0 or values.max() > NEGATIVE_TOLERANCE or values.min() >= 0:
+        return False
+    total = np.exp(values).sum(axis=0, dtype=np.float64)
+    return bool(np.abs(total - 1.0).max() <= SUM_TOLERANCE)
+
+
+def _say_logits(where: str, name: str) -> str:
+    if where == "refine":
+        return "pass kind='logits'"
+    return f"pass np.exp({name})" if where != "unary_from_probs" else "use unary_from_logits"
+
+
+def _what_else(where: str, name: str, guessed: bool) -> str:
+    expected = "probabilities of at least 0 that sum to 1 within 0.01 at every point"
+    if where != "refine":
+        return expected
+    if guessed:
+        return f"{expected}, or kind= to say what it holds: 'logits', 'probs', 'labels' or 'mask'"
+    return (
+        f"{expected}; scores before softmax need kind='logits', sigmoid outputs {name} / {name}.sum"
+    )
+
+
+def energies(where: str, name: str, unary: NDArray[Any]) -> ValueError:
+    """What makes (C, *spatial) energies unusable: NaN, -inf, or a point with +inf alone."""
+    with np.errstate(over="ignore"):
+        values = unary.astype(np.float32, copy=False)
+    bad = np.isnan(values) | np.isneginf(values)
+    expected = "finite energies (+inf forbids a label)"
+    if bad.any():
+        at = _first(bad)
+        return invalid(
+            where, f"{name} has {show(unary[at])} at {place(at, _axes(unary))}; expected {expected}"
+        )
+    at = _index(values.min(axis=0).argmax(), values.shape[1:])
+    return invalid(
+        where,
+        f"{name} is inf for every label at {place(at, _axes(unary)[1:])}; "
+        f"expected {expected}, with at least one label allowed at every point",
+    )
+
+
+def label_range(
+    where: str, name: str, labels: NDArray[Any], bad: NDArray[np.bool_], n_labels: int
+) -> ValueError:
+    """A label that no unary has a row for."""
+    at = _first(bad)
+    hint = "" if (value := int(labels[at])) >= n_labels else " (a wrapped-around 'no label'?)"
+    return invalid(
+        where,
+        f"{name} has label {value} at {place(at, 'HW')}{hint}; expected 0 to {n_labels - 1}, or "
+        f"ignore_index={value} if it marks points without a label",
+    )
+
+
+def unclear_255(where: str, name: str) -> ValueError:
+    """255 is the largest label by far: 256 classes, or the field's mark for 'no label'."""
+    return invalid(
+        where,
+        f"{name} has label 255 but not 254, and 255 often marks points without a label; "
+        "expected ignore_index=255, or n_labels=256",
+    )
+
+
+def unclear_mask(where: str, name: str) -> ValueError:
+    """0 and 255 alone: a mask as pictures store it, or a label map with 'no label'."""
+    return invalid(
+        where,
+        f"{name} holds 0 and 255 alone; expected kind='mask' for a foreground mask, "
+        "or kind='labels' for a label map",
+    )
+
+
+def unclear_one_hot(where: str, name: str, shape: Sequence[int]) -> ValueError:
+    """Integers that could be a batch of label maps, or one label map in one-hot form."""
+    return invalid(
+        where,
+        f"{name} has shape {tuple(shape)} and holds one 1 per pixel, so it looks one-hot, not like "
+        f"{shape[0]} label maps; expected {name}.argmax(0), or kind='labels'",
+    )
+
+
+def mask_values(where: str, name: str, mask: NDArray[Any]) -> ValueError:
+    """Not two-valued, or not a foreground probability."""
+    if mask.dtype.kind == "f":
+        if not np.isfinite(mask).all():
+            return non_finite(where, name, mask)
+        low, high = show(mask.min()), show(mask.max())
+        return invalid(
+            where,
+            f"{name} ranges from {low} to {high} and kind is 'mask'; "
+            "expected foreground probabilities from 0 to 1",
+        )
+    found = np.unique(mask)
+    listed = ", ".join(show(v) for v in found[:6]) + (", ..." if len(found) > 6 else "")
+    return invalid(
+        where, f"{name} has values {listed} and kind is 'mask'; expected 0 and 1, or 0 and 255"
+    )
+
+
+def image_range(
+    where: str, name: str, low: float, high: float, wanted: tuple[float, float], *, given: bool
+) -> ValueError:
+    """Values outside the range that the image's dtype, or image_range, states."""
+    found = f"{name} ranges from {show(low)} to {show(high)}"
+    if given:
+        return invalid(where, f"{found}; expected values within image_range={wanted}")
+    hint = "pass image_range=(lo, hi) for another range"
+    if low < 0:
+        hint = "it looks mean-subtracted: undo that, or pass image_range=(lo, hi)"
+    elif high <= 255:
+        hint = "pass image_range=(0, 255) if these are levels of 0 to 255"
+    return invalid(where, f"{found}; expected 0 to 1 for a float image ({hint})")

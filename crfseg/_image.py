@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""What an image is: channels last, in levels of 0..255, whatever dtype it was stored in."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _check as check
+from . import _explain as explain
+from ._containers import as_array
+
+Range = tuple[float, float]
+
+# Full range of the dtypes that say it themselves; floats are 0..1 by convention.
+_RANGES: dict[np.dtype[Any], Range] = {
+    np.dtype(np.uint8): (0.0, 255.0),
+    np.dtype(np.uint16): (0.0, 65535.0),
+}
+_FLOAT_RANGE: Range = (0.0, 1.0)
+_ROUNDING = 1e-5  # of the range: what interpolation in float32 may overshoot
+
+
+class Levels(NamedTuple):
+    """An image whose differences, times ``scale``, are in levels of 0..255."""
+
+    values: NDArray[np.float32]  # (*spatial, K), C-contiguous
+    scale: float
+
+
+class Images(NamedTuple):
+    """The images of one call: one for all items of a batch, or one for each."""
+
+    arrays: list[NDArray[Any]]  # each (H, W, K), as stored
+    size: tuple[int, int] | None  # unknown where an empty list was given
+    n_channels: int
+
+    def for_item(self, i: int) -> tuple[str, NDArray[Any]]:
+        """The image of the i-th item, and its name."""
+        return (
+            ("image", self.arrays[0]) if len(self.arrays) == 1 else (f"image[{i}]", self.arrays[i])
+        )
+
+
+def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
+    """View a grey (*spatial) or many-channel (*spatial, K) image as (*spatial, K).
+
+    Values are not looked at. ``ndim`` is the number of spatial axes.
+    """
+    mode = getattr(image, "mode", None)
+    if mode in ("P", "PA"):
+        raise check.palette_image(where, name, mode)
+    array = as_array(where, name, image)
+    if array.ndim == ndim:
+        array = array[..., np.newaxis]
+    if array.ndim != ndim + 1:
+        shapes = "(H, W) or (H, W, channels)" if ndim == 2 else f"{ndim} or {ndim + 1} axes"
+        raise check.wrong_shape(where, name, array.shape, shapes)
+    if array.size == 0:
+        raise check.empty(where, name, array.shape)
+    return array
+
+
+def open_images(where: str, image: Any) -> Images:
+    """Tell one image from a batch, which is a list or an array with four axes. None is no image."""
+    if image is None:
+        return Images([], None, 0)
+    if isinstance(image, list | tuple):
+        return _same_size(
+            where, [open_image(where, f"image[{i}]", one, 2) for i, one in enumerate(image)]
+        )
+    if len(getattr(image, "shape", ())) == 4:
+        batch = as_array(where, "image", image)
+        if batch[:1].size == 0 and len(batch):
+            raise check.empty(where, "image", batch.shape)
+        return Images(list(batch), batch.shape[1:3], batch.shape[3])
+    array = open_image(where, "image", image, 2)
+    return Images([array], array.shape[:2], array.shape[2])
+
+
+def _same_size(where: str, arrays: list[NDArray[Any]]) -> Images:
+    for i, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            expected = f"{arrays[0].shape}, like image[0]"
+            raise check.wrong_shape(where, f"image[{i}]", array.shape, expected)
+    if not arrays:
+        return Images([], None, 0)
+    return Images(arrays, arrays[0].shape[:2], arrays[0].shape[2])
+
+
+def checked_range(where: str, image_range: Any) -> Range | None:
+    """The ``image_range=(lo, hi)`` argument."""
+    if image_range is None:
+        return None
+    low, high = check.parts(where, "image_range", image_range, ("lo", "hi"))
+    low, high = check.finite(where, "lo", low), check.finite(where, "hi", high)
+    if not low < high:
+        raise check.invalid(where, f"image_range is {(low, high)}; expected lo below hi")
+    return low, high
+
+
+def to_levels(where: str, name: str, array: NDArray[Any], image_range: Range | None) -> Levels:
+    """Check an opened image's values against its range and convert them.
+
+    Raises:
+        TypeError: if the dtype does not say the range and ``image_range`` does not either.
+        ValueError: if values are not finite or outside the range.
+    """
+    low, high = image_range or _range_of(where, name, array.dtype)
+    values = np.ascontiguousarray(array, np.float32)
+    if image_range is not None or array.dtype not in _RANGES:
+        _check_values(where, name, values, (low, high), given=image_range is not None)
+    if low != 0.0:
+        values = values - np.float32(low)
+    return Levels(values, 255.0 / (high - low))
+
+
+def _range_of(where: str, name: str, dtype: np.dtype[Any]) -> Range:
+    if dtype.kind == "f":
+        return _FLOAT_RANGE
+    if dtype not in _RANGES:
+        raise check.wrong_dtype(
+            where, name, dtype, "uint8, uint16 or float, or image_range=(lo, hi) to scale by"
+        )
+    return _RANGES[dtype]
+
+
+def _check_values(
+    where: str, name: str, values: NDArray[np.float32], wanted: Range, *, given: bool
+) -> None:
+    low, high = float(values.min()), float(values.max())  # NaN if there is one
+    slack = _ROUNDING * (wanted[1] - wanted[0])
+    if low >= wanted[0] - slack and high <= wanted[1] + slack:
+        return
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise explain.non_finite(where, name, values[..., 0] if values.shape[-1] == 1 else values)
+    raise explain.image_range(where, name, low, high, wanted, given=given)

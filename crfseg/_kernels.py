@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""From pairwise terms to the kernels of a native mean field: the arrow between the two rooms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _check as check
+from ._image import Levels, open_image, to_levels
+from ._native import NORMALIZATIONS, core
+from .compatibility import Compatibility, resolve
+from .lattice import Accuracy, FeatureAxis, build_lattice
+from .pairwise import Bilateral, Grid, Term
+
+
+@dataclass(slots=True)
+class Kernel:
+    """A term with everything settled but the values of the image."""
+
+    term: Term
+    axes: list[FeatureAxis]
+    weight: float
+    compatibility: NDArray[np.float32] | None
+    normalization: int
+    own_image: NDArray[Any] | None
+    lattice: core.Lattice | None = None
+
+    @property
+    def follows_image(self) -> bool:
+        """Whether another image of the call means another lattice."""
+        return isinstance(self.term, Bilateral) and self.own_image is None
+
+
+class Kernels:
+    """The pairwise half of a model over one grid of points.
+
+    Shapes are checked here, values when ``connect`` builds the lattices. Terms of weight 0 are
+    checked and left out.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        terms: Sequence[Term],
+        grid: Grid,
+        n_channels: int,
+        n_labels: int,
+        *,
+        compatibility: Compatibility,
+        normalization: str,
+        accuracy: Accuracy,
+        exclude_self: bool = False,
+    ) -> None:
+        self._where = where
+        self._grid = grid
+        self._accuracy = accuracy
+        self._exclude_self = exclude_self
+        settled = [
+            _settle(where, term, grid, n_channels, n_labels, compatibility, normalization)
+            for term in terms
+        ]
+        self._kernels = [kernel for kernel in settled if kernel.weight > 0]
+
+    @property
+    def dims(self) -> list[int]:
+        """The number of features of every kernel."""
+        return [len(kernel.axes) for kernel in self._kernels]
+
+    @property
+    def follow_image(self) -> bool:
+        """Whether ``connect`` has to be called again for another image."""
+        return any(kernel.follows_image for kernel in self._kernels)
+
+    def connect(self, field: core.MeanField, image: Levels | None, threads: int) -> None:
+        """Give ``field`` these kernels alone; lattices that ``image`` does not touch are kept."""
+        field.clear_kernels()
+        for kernel in self._kernels:
+            if kernel.lattice is None or kernel.follows_image:
+                kernel.lattice = self._build(kernel, image, threads)
+            field.add_kernel(
+                kernel.lattice,
+                kernel.normalization,
+                kernel.weight,
+                kernel.compatibility,
+                self._exclude_self,
+                threads,
+            )
+
+    def _build(self, kernel: Kernel, image: Levels | None, threads: int) -> core.Lattice:
+        if isinstance(kernel.term, Bilateral) and kernel.own_image is not None:
+            name, given_range = "Bilateral image", kernel.term.image_range
+            image = to_levels(self._where, name, kernel.own_image, given_range)
+        features = kernel.term.point_features(self._where, self._grid, image, kernel.axes)
+        return build_lattice(self._where, features, kernel.axes, self._accuracy, threads)
+
+
+def _settle(
+    where: str,
+    term: Term,
+    grid: Grid,
+    n_channels: int,
+    n_labels: int,
+    compatibility: Compatibility,
+    normalization: str,
+) -> Kernel:
+    own_image = None
+    if isinstance(term, Bilateral) and term.image is not None:
+        own_image = open_image(where, "Bilateral image", term.image, len(grid))
+        n_channels = own_image.shape[-1]
+        if own_image.shape[:-1] != grid:
+            expected = f"{(*grid, n_channels)}, the size of the unary"
+            raise check.wrong_shape(where, "Bilateral image", own_image.shape, expected)
+    if isinstance(term, Bilateral) and n_channels == 0:
+        raise check.missing_image(where)
+    axes = term.axes(where, grid, n_channels)
+    if len(axes) > check.MOST_DIMENSIONS:
+        raise check.too_many_dimensions(where, f"the {type(term).__name__} term", len(axes))
+    chosen = compatibility if term.compatibility is None else term.compatibility
+    factor, mu = resolve(where, chosen, n_labels)
+    normalized = NORMALIZATIONS[term.normalization or normalization]
+    return Kernel(term, axes, term.weight * factor, mu, normalized, own_image)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Says no to a job that cannot fit, before a byte of its input has been touched."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import _check as check
+
+_SMALL = 2**28  # below this no machine is asked: it would cost more than it tells
+_CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),  # version 2
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),  # version 1
+)
+_MEMINFO = Path("/proc/meminfo")
+
+
+def require(where: str, what: str, n_bytes: int) -> None:
+    """Raise MemoryError if ``n_bytes`` are more than this machine can give."""
+    if n_bytes > _SMALL and n_bytes > (limit := available()):
+        raise check.too_big(where, what, n_bytes, limit)
+
+
+def available() -> int:
+    """Bytes that can be had: the least of physical memory, this container's limit and what is free.
+
+    Swap counts as memory. Where the system says nothing, there is no limit.
+    """
+    limits = [_physical(), _free(), *(_number(_read(path)) for path in _CGROUP_LIMITS)]
+    return min((limit for limit in limits if limit is not None), default=2**63)
+
+
+def mean_field_bytes(n_points: int, n_labels: int, dims: Sequence[int]) -> int:
+    """Bytes that one inference needs at least, input and output aside.
+
+    The unary, its labels padded to a multiple of 8; per kernel d + 1 vertex indices and weights of
+    every point; and the features (N, d) of the kernel that is being built.
+    """
+    unary = 4 * -(-n_labels // 8) * 8
+    return n_points * (unary + sum(map(lattice_bytes, dims)) + 4 * max(dims, default=0))
+
+
+def lattice_bytes(dim: int) -> int:
+    """Bytes of one point in a lattice over ``dim`` features."""
+    return 8 * (dim + 1)
+
+
+def _physical() -> int | None:
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+    return pages + _meminfo().get("SwapTotal", 0) if pages > 0 else None
+
+
+def _free() -> int | None:
+    meminfo = _meminfo()
+    if "MemAvailable" not in meminfo:
+        return None
+    return meminfo["MemAvailable"] + meminfo.get("SwapFree", 0)
+
+
+def _meminfo() -> dict[str, int]:
+    lines = (line.split() for line in (_read(_MEMINFO) or "").splitlines())
+    return {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if line[-1] == "kB"}
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.strip().isdecimal() else None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The native modules: where they are, how many threads they get. Nothing else imports them."""
+
+import os
+import sys
+from typing import Any, Final
+
+from . import _check as check
+
+try:
+    from . import _core as core
+except ImportError as error:
+    raise ImportError(
+        "crfseg has no native module here: install it with `python -m pip install .` in the "
+        "checkout; a bare source folder that comes first on sys.path hides an installed crfseg"
+    ) from error
+
+__all__ = [
+    "NORMALIZATIONS",
+    "core",
+    "get_num_threads",
+    "info",
+    "set_num_threads",
+    "threads_of_call",
+]
+
+NORMALIZATIONS: Final = {
+    "symmetric": core.NORMALIZATION_SYMMETRIC,
+    "after": core.NORMALIZATION_AFTER,
+    "before": core.NORMALIZATION_BEFORE,
+    "none": core.NORMALIZATION_NONE,
+}
+MOST_THREADS: Final = 1024
+_VARIABLE: Final = "CRFSEG_NUM_THREADS"
+_chosen: int | None = None
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Set how many threads every later call uses that is not given ``threads=`` of its own.
+
+    Args:
+        threads: 1 to 1024, or None to go back to the default of ``get_num_threads``.
+
+    Raises:
+        TypeError, ValueError: if ``threads`` is not such a number.
+    """
+    global _chosen  # noqa: PLW0603 - one setting for the whole process is what this is
+    _chosen = None if threads is None else _checked("set_num_threads", "threads", threads)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads used by default.
+
+    What ``set_num_threads`` chose; else the environment variable ``CRFSEG_NUM_THREADS``; else 1 in
+    a daemonic worker process (a ``multiprocessing.Pool`` or DataLoader worker, whose siblings keep
+    the other cores busy); else the number of cores that this process may run on.
+
+    Raises:
+        ValueError: if ``CRFSEG_NUM_THREADS`` is set and is not a number from 1 to 1024.
+    """
+    if _chosen is not None:
+        return _chosen
+    setting = os.environ.get(_VARIABLE)
+    if setting:
+        number: Any = int(setting) if setting.strip().isdecimal() else setting
+        return _checked("get_num_threads", f"environment variable {_VARIABLE}", number)
+    return 1 if _is_daemon() else min(_usable_cores(), MOST_THREADS)
+
+
+def threads_of_call(where: str, threads: int | None) -> int:
+    """The ``threads=`` argument of a public call, checked; None means the default."""
+    return get_num_threads() if threads is None else _checked(where, "threads", threads)
+
+
+def _checked(where: str, name: str, threads: Any) -> int:
+    return check.integer(where, name, threads, at_least=1, at_most=MOST_THREADS)
+
+
+def _is_daemon() -> bool:
+    # A worker has loaded this module already; a process that has not is no worker.
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(process.current_process().daemon)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def info() -> dict[str, Any]:
+    """Describe this installation; what a bug report should quote.
+
+    Returns:
+        A dict with ``version``; ``isa`` (the instruction set in use, forced by ``CRFSEG_ISA``) and
+        ``isas`` (those this build and processor offer); ``threads`` (see ``get_num_threads``) and
+        ``cores`` (those this process may use); ``cuda`` (whether this build can use a CUDA device);
+        ``python``, ``numpy`` and ``platform``.
+    """
+    import platform
+
+    import numpy as np
+
+    from . import __version__
+
+    return {
+        "version": __version__,
+        "isa": core.isa(),
+        "isas": core.available_isas(),
+        "threads": get_num_threads(),
+        "cores": _usable_cores(),
+        "cuda": False,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }

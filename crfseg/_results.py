@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""What refine() hands back: the form of the result and the array that inference writes into."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._scores import Scores, batch_first
+from .upsample import Size
+
+RETURNS: Final = ("same", "probs", "labels")
+_LEAST: Final = np.float32(np.finfo(np.float32).tiny)
+
+
+class Form(NamedTuple):
+    """What each item of the result holds."""
+
+    holds: str  # "probs", "log-probs", "foreground" (label 1 of two), "labels" or "mask"
+    dtype: np.dtype[Any]
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether MAP labels suffice and Q need not be written at all."""
+        return self.holds in ("labels", "mask")
+
+    @property
+    def has_label_axis(self) -> bool:
+        """Whether there is a value for every label."""
+        return self.holds in ("probs", "log-probs")
+
+    def bytes_of(self, n_items: int, size: Size, n_labels: int) -> int:
+        """Size of the result."""
+        values = n_labels if self.has_label_axis else 1
+        return n_items * size[0] * size[1] * values * self.dtype.itemsize
+
+
+def form_of(scores: Scores, returns: str, n_labels: int) -> Form:
+    """The form of the result for what came in and what was asked for."""
+    given = scores.array.dtype
+    floating = given if given.kind == "f" else np.dtype(np.float32)
+    if returns == "labels" or (returns == "same" and scores.kind == "labels"):
+        few = np.dtype(np.uint8 if n_labels <= 256 else np.int32)
+        return Form("labels", given if scores.kind == "labels" else few)
+    if scores.kind == "mask":
+        is_hard = returns == "same" and given.kind != "f"
+        return Form("mask", given) if is_hard else Form("foreground", floating)
+    return Form("log-probs" if (scores.kind, returns) == ("logits", "same") else "probs", floating)
+
+
+class Result:
+    """The result array, in the caller's layout, filled item by item.
+
+    Float32 results are written in place by the native core; others go through one item's worth of
+    float32 or of int32 labels.
+    """
+
+    def __init__(self, form: Form, scores: Scores, size: Size, n_labels: int) -> None:
+        with_labels = scores.layout if scores.is_soft else scores.layout.replace("H", "CH")
+        self._form = form
+        layout = with_labels if form.has_label_axis else with_labels.replace("C", "")
+        sizes = {"N": scores.sizes.get("N", 1), "C": n_labels, "H": size[0], "W": size[1]}
+        self.array = _empty(layout, sizes, form.dtype)
+        self._items = batch_first(self.array, layout)
+        self._direct = form.has_label_axis and form.dtype == np.float32 and form.dtype.isnative
+        one = with_labels.replace("N", "")
+        self._labels = np.empty(size if form.needs_labels else 0, np.int32)
+        needs_q = not self._direct and not form.needs_labels
+        self._q = batch_first(_empty(one, sizes, np.dtype(np.float32)), one)[0] if needs_q else None
+
+    def targets(self, i: int) -> tuple[NDArray[np.float32] | None, NDArray[np.int32] | None]:
+        """Where the native core writes item ``i``: Q (C, N), or MAP labels (N,)."""
+        if self._form.needs_labels:
+            return None, self._labels.reshape(-1)
+        q = self._marginals(i)
+        return q.reshape(len(q), -1), None
+
+    def finish(self, i: int, foreground: int) -> None:
+        """Turn what the native core wrote into item ``i`` of the result."""
+        holds = self._form.holds
+        if holds == "labels":
+            self._items[i] = self._labels
+        elif holds == "mask":
+            self._items[i] = self._labels * foreground
+        elif holds == "foreground":
+            self._items[i] = self._marginals(i)[1]
+        else:
+            q = self._marginals(i)
+            if holds == "log-probs":
+                np.log(np.maximum(q, _LEAST, out=q), out=q)
+            if not self._direct:
+                self._items[i] = q
+
+    def _marginals(self, i: int) -> NDArray[np.float32]:
+        """Q of item ``i`` as (C, H, W)."""
+        q: NDArray[np.float32] = self._items[i] if self._q is None else self._q
+        return q
+
+
+def _empty(layout: str, sizes: dict[str, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.empty([sizes[axis] for axis in layout], dtype)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""From what was given to refine() to the unary of a native mean field: the arrow between."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _check as check
+from . import _explain as explain
+from . import _memory as memory
+from ._containers import float32
+from ._native import core
+from ._scores import Scores
+from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_labels
+from .upsample import Size, upsample
+
+_MASK_LABELS = 2  # background and foreground
+
+
+class Unaries:
+    """The unary half of a model, for every item of x.
+
+    Values of labels and masks are looked at here; those of scores when ``load`` hands them over, by
+    the same pass that converts them.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        scores: Scores,
+        size: Size,
+        n_labels: int | None,
+        confidence: float,
+        ignore_index: int | None,
+    ) -> None:
+        self._where = where
+        self._scores = scores
+        self._size = size
+        self._rule = _rule_of(where, scores.kind, n_labels, confidence, ignore_index)
+        self.foreground = 1
+        if scores.array.size > 0:
+            least = memory.mean_field_bytes(size[0] * size[1], 1, ())
+            memory.require(where, f"x of shape {scores.array.shape}", least)
+            self._look_at_values()
+        self.n_labels = scores.sizes["C"] if scores.is_soft else self._rule.n_labels
+
+    def _look_at_values(self) -> None:
+        if self._scores.kind == "labels":
+            self._rule = settle_labels(self._where, self._scores, self._rule)
+        elif self._scores.kind == "mask":
+            self.foreground = foreground_value(self._where, self._scores.array)
+
+    @property
+    def n_bytes(self) -> int:
+        """What ``load`` needs beyond x itself and the native unary."""
+        is_direct = self._scores.is_soft and self._scores.alignment is None
+        if is_direct and self._scores.array.dtype == np.float32:
+            return 0
+        return 4 * self.n_labels * self._size[0] * self._size[1]
+
+    def load(self, field: core.MeanField, i: int, threads: int) -> None:
+        """Give ``field`` the unary of item ``i``."""
+        item = self._scores.items[i]
+        if self._scores.is_soft:
+            self._load_scores(field, i, item, threads)
+        elif item.dtype.kind == "f":
+            foreground = float32(item)
+            both = np.stack((1 - foreground, foreground))
+            self._hand_over(field, both, core.UNARY_PROBABILITIES, threads)
+        else:
+            labels = item if self._scores.kind == "labels" else (item != 0).view(np.uint8)
+            energies = self._rule.energies(self._where, labels)
+            self._hand_over(field, energies, core.UNARY_ENERGIES, threads)
+
+    def _load_scores(self, field: core.MeanField, i: int, item: NDArray[Any], threads: int) -> None:
+        scores, where = self._scores, self._where
+        values = float32(item)
+        if scores.alignment is not None:
+            values = upsample(values, self._size, scores.alignment, threads)
+        name = f"x[{i}]" if "N" in scores.layout else "x"
+        if scores.kind == "logits":
+            bad, *_ = self._hand_over(field, values, core.UNARY_LOGITS, threads)
+            if bad >= 0:
+                raise explain.non_finite(where, name, item, "CHW")
+            return
+        bad, low, _, off, _ = self._hand_over(field, values, core.UNARY_PROBABILITIES, threads)
+        if bad < 0 and low >= -explain.NEGATIVE_TOLERANCE and off <= explain.SUM_TOLERANCE:
+            return
+        fault = explain.probabilities(where, name, item, guessed=scores.guessed)
+        if fault is not None:
+            raise fault
+
+    def _hand_over(
+        self, field: core.MeanField, values: NDArray[np.float32], kind: int, threads: int
+    ) -> tuple[int, float, int, float, int]:
+        return field.set_unary(values.reshape(len(values), -1), kind, PROBABILITY_FLOOR, threads)
+
+
+def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index: Any) -> LabelRule:
+    """The keywords about labels, which no other kind takes. 0 labels: still to be counted."""
+    for name, value in (("n_labels", n_labels), ("ignore_index", ignore_index)):
+        if kind != "labels" and value is not None:
+            raise check.only_for_labels(where, name, value, kind)
+    if kind == "mask":
+        count = _MASK_LABELS
+    else:
+        count = 0 if n_labels is None else check.integer(where, "n_labels", n_labels, at_least=1)
+    if ignore_index is not None:
+        ignore_index = check.any_integer(where, "ignore_index", ignore_index)
+    return LabelRule(
+        count, check.between(where, "confidence", confidence, zero=False), ignore_index
+    )
+
+
+def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
+    """Look at the values of a label map: their range, and whether they are what they seem."""
+    labels = scores.array
+    if rule.n_labels == 0:
+        if scores.guessed and rule.ignore_index is None:
+            _refuse_lookalikes(where, labels)
+        count = count_labels(where, "x", labels, rule.ignore_index)
+        rule = rule._replace(n_labels=count)
+    check_label_values(where, "x", labels, rule)
+    if rule.n_labels - 1 > np.iinfo(labels.dtype).max:
+        raise check.wrong_dtype(where, "x", labels.dtype, f"integers up to {rule.n_labels - 1}")
+    return rule
+
+
+def _refuse_lookalikes(where: str, labels: NDArray[Any]) -> None:
+    highest = int(labels.max())
+    if highest == 255 and ((labels == 0) | (labels == 255)).all():
+        raise explain.unclear_mask(where, "x")
+    one_hot = highest == 1 and labels.ndim == 3 and len(labels) > 1 and labels.min() == 0
+    if one_hot and (labels.sum(axis=0) == 1).all():
+        raise explain.unclear_one_hot(where, "x", labels.shape)
+
+
+def foreground_value(where: str, mask: NDArray[Any]) -> int:
+    """Check a mask's values and return what stands for foreground: 1, or 255 in some pictures."""
+    if mask.dtype.kind == "b":
+        return 1
+    low, high = mask.min(), mask.max()
+    if mask.dtype.kind == "f":
+        slack = explain.NEGATIVE_TOLERANCE
+        if not (low >= -slack and high <= 1 + slack):  # false for NaN as well
+            raise explain.mask_values(where, "x", mask)
+        return 1
+    if low < 0 or high not in (0, 1, 255) or not ((mask == 0) | (mask == high)).all():
+        raise explain.mask_values(where, "x", mask)
+    return 255 if high == 255 else 1

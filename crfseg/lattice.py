@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""Lattice: a Gaussian filter over arbitrary features, built once and applied many times.
+
+Adams, Baek & Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", 2010.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _check as check
+from . import _explain as explain
+from . import _memory as memory
+from ._containers import as_array, float32
+from ._native import NORMALIZATIONS, core, threads_of_call
+
+
+class Accuracy(NamedTuple):
+    """How closely a lattice follows the exact Gaussian: the two knobs of ``Lattice``."""
+
+    fill: int
+    passes: int
+
+
+ACCURACIES: Final = {"fast": Accuracy(fill=0, passes=1), "fine": Accuracy(fill=1, passes=2)}
+_MOST_PASSES: Final = 8
+
+
+class Lattice:
+    """Gaussian filter: out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, in time linear in the points.
+
+    Args:
+        features: (N, d) floats, 1 <= d <= 16, already divided by the kernel's standard deviations.
+            Distant coordinates (time stamps, map projections) keep their precision in float64.
+        fill: 0 keeps the lattice vertices that points touch; m >= 1 adds every vertex with at least
+            m lattice neighbours among them, so that the blur loses less (1 adds a full ring).
+        passes: blur passes along each lattice axis, 1 to 8, on a lattice that is finer the more
+            there are. More than one pays only with ``fill``.
+        normalization: with n = K 1: ``"none"`` K, calibrated so that an isolated pair of points at
+            distance 0 has weight 1; ``"before"`` K n^-1; ``"after"`` n^-1 K; ``"symmetric"``
+            n^-1/2 K n^-1/2.
+        threads: None for ``get_num_threads()``. Results do not depend on it.
+
+    Raises:
+        TypeError, ValueError: if features are not finite (N, d) numbers, spread further than exact
+            lattice keys can hold, or an option is wrong.
+        MemoryError: if the lattice cannot fit, before anything is built.
+    """
+
+    def __init__(
+        self,
+        features: Any,
+        *,
+        fill: int = 0,
+        passes: int = 1,
+        normalization: str = "none",
+        threads: int | None = None,
+    ) -> None:
+        where = "Lattice"
+        given = as_array(where, "features", features)
+        check_features(where, "features", given, 2, "(N, d)")
+        fill = check.integer(where, "fill", fill)
+        passes = check.integer(where, "passes", passes, at_least=1, at_most=_MOST_PASSES)
+        check.choice(where, "normalization", normalization, tuple(NORMALIZATIONS))
+        self._normalization = NORMALIZATIONS[normalization]
+        self._threads = None if threads is None else threads_of_call(where, threads)
+        n_points, dim = given.shape
+        n_bytes = n_points * (memory.lattice_bytes(dim) + 4 * dim)
+        memory.require(where, f"a lattice over features of shape {given.shape}", n_bytes)
+        axes = [FeatureAxis(f"features[:, {i}]") for i in range(dim)]
+        self._lattice = build_lattice(
+            where, near_zero(given, np.ones(dim)), axes, Accuracy(fill, passes), self._n_threads()
+        )
+
+    @property
+    def n_points(self) -> int:
+        """N, the number of points."""
+        return self._lattice.n_points
+
+    @property
+    def n_vertices(self) -> int:
+        """The number of lattice vertices that hold values."""
+        return self._lattice.n_vertices
+
+    @property
+    def dim(self) -> int:
+        """d, the number of features of a point."""
+        return self._lattice.dim
+
+    @property
+    def normalizer(self) -> NDArray[np.float32]:
+        """(N,) K 1: the calibrated filter, applied to ones."""
+        return self._lattice.normalizer(self._n_threads())
+
+    def filter(self, values: Any) -> NDArray[np.float32]:
+        """Filter values at the points.
+
+        Args:
+            values: (N,) or (N, C) finite numbers.
+
+        Returns:
+            float32 array of the same shape.
+
+        Raises:
+            TypeError, ValueError: if ``values`` is something else.
+        """
+        return self._apply("Lattice.filter", values, transpose=False)
+
+    def filter_transpose(self, values: Any) -> NDArray[np.float32]:
+        """Apply the exact adjoint of ``filter``, normalisation included; takes the same values.
+
+        It differs from ``filter`` beyond rounding: blurs along different axes do not commute where
+        the lattice ends. Gradients through the filter need it.
+        """
+        return self._apply("Lattice.filter_transpose", values, transpose=True)
+
+    def _apply(self, where: str, values: Any, *, transpose: bool) -> NDArray[np.float32]:
+        given = as_array(where, "values", values)
+        if given.ndim not in (1, 2) or given.shape[0] != self.n_points:
+            n = self.n_points
+            raise check.wrong_shape(where, "values", given.shape, f"({n},) or ({n}, C)")
+        if given.size == 0:
+            raise check.empty(where, "values", given.shape)
+        columns = np.ascontiguousarray(float32(given).reshape(self.n_points, -1))
+        # One pass, no temporary: NaN and infinity survive a sum. So may an overflow: look again.
+        if not np.isfinite(columns.sum()) and not np.isfinite(columns).all():
+            raise explain.non_finite(where, "values", given)
+        filtered = self._lattice.filter(columns, self._normalization, transpose, self._n_threads())
+        return filtered.reshape(given.shape)
+
+    def _n_threads(self) -> int:
+        return threads_of_call("Lattice", self._threads)
+
+
+class FeatureAxis(NamedTuple):
+    """What errors call one axis of a feature space, and the sigma it was divided by."""
+
+    name: str
+    sigma_name: str | None = None
+    sigma: float = 1.0
+
+
+def check_features(where: str, name: str, array: NDArray[Any], ndim: int, shape: str) -> None:
+    """Raise unless there are ``ndim`` axes, none of length 0, and 1 to 16 features at the end."""
+    if array.dtype.kind not in "iuf":
+        raise check.wrong_dtype(where, name, array.dtype, "floats")
+    if array.ndim != ndim:
+        raise check.wrong_shape(where, name, array.shape, shape)
+    if array.size == 0:
+        raise check.empty(where, name, array.shape)
+    if array.shape[-1] > check.MOST_DIMENSIONS:
+        raise check.too_many_dimensions(where, name, array.shape[-1])
+
+
+def near_zero(features: NDArray[Any], inverse_sigmas: NDArray[Any]) -> NDArray[np.float32]:
+    """(N, d) features times inverse sigmas as C-contiguous float32.
+
+    float32 cannot tell neighbours apart far from zero, so axes of wider types whose values lie far
+    out are moved to start at zero first: only differences matter to a Gaussian.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if features.dtype == np.float32:
+            scaled = features * inverse_sigmas.astype(np.float32)
+        else:
+            scaled = features * inverse_sigmas
+            lowest = scaled.min(axis=0)
+            far = np.isfinite(lowest) & (np.abs(lowest) > _FAR)
+            if far.any():
+                scaled -= np.where(far, lowest, 0.0)
+        return np.ascontiguousarray(scaled, np.float32)
+
+
+_TINY: Final = 1e-20  # a sigma that carries ordinary features beyond float32
+_FAR: Final = 4096.0  # sigmas from zero; there float32 still resolves 1/2048 of a sigma
+
+
+def build_lattice(
+    where: str,
+    features: NDArray[np.float32],
+    axes: list[FeatureAxis],
+    accuracy: Accuracy,
+    threads: int,
+) -> core.Lattice:
+    """Build the native lattice, its complaints put in terms of the caller's axes and sigmas."""
+    try:
+        return core.Lattice(features, accuracy.fill, accuracy.passes, threads)
+    except core.NonFiniteFeature as error:
+        point, axis, value = error.args
+        name, sigma_name, sigma = axes[axis]
+        if sigma_name is not None and sigma < _TINY:
+            raise check.sigma_too_small(where, sigma_name, sigma, name, np.inf) from None
+        raise check.non_finite_feature(where, name, point, value) from None
+    except core.KeyRange as error:
+        axis, low, high = error.args
+        name, sigma_name, sigma = axes[axis]
+        if sigma_name is None:
+            raise check.wide_features(where, name, high - low) from None
+        raise check.sigma_too_small(where, sigma_name, sigma, name, high - low) from None

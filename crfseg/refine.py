@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""refine(): the one call. Scores and an image in, a segmentation along the image's edges out."""
+
+from typing import Any
+
+from . import _check as check
+from . import _memory as memory
+from ._containers import open_array
+from ._image import Range, checked_range, open_images, to_levels
+from ._kernels import Kernels
+from ._native import NORMALIZATIONS, core, threads_of_call
+from ._results import RETURNS, Result, form_of
+from ._scores import KINDS, LAYOUTS, Scores, read_scores
+from ._unaries import Unaries
+from .compatibility import Compatibility
+from .lattice import ACCURACIES
+from .pairwise import Bilateral, Gaussian, Sigmas, Term, check_terms
+from .upsample import CHOICES as UPSAMPLE
+from .upsample import Size
+
+_WHERE = "refine"
+_SPATIAL = (3.0, 3.0)
+_BILATERAL = (80.0, 13.0, 10.0)
+
+
+def refine(
+    x: Any,
+    image: Any,
+    *,
+    kind: str = "auto",
+    layout: str | None = None,
+    spatial: tuple[Sigmas, float] | None = _SPATIAL,
+    bilateral: tuple[Sigmas, Sigmas, float] | None = _BILATERAL,
+    pairwise: list[Term] | None = None,
+    compatibility: Compatibility = None,
+    iterations: int = 10,
+    tolerance: float = 0.0,
+    normalization: str = "symmetric",
+    accuracy: str = "fast",
+    upsample: str | bool = "auto",
+    returns: str = "same",
+    threads: int | None = None,
+    image_range: Range | None = None,
+    confidence: float = 0.7,
+    ignore_index: int | None = None,
+    n_labels: int | None = None,
+) -> Any:
+    """Sharpen a segmentation so that its edges follow the image's edges.
+
+    Mean-field inference in a fully connected CRF (Krähenbühl & Koltun, NIPS 2011, algorithm 1). The
+    defaults are the parameters that the field has settled on (Potts model, spatial kernel 3/3,
+    bilateral kernel 80/13/10, 10 iterations).
+
+    ``x`` is one of four kinds, of any strides, read-only or not:
+
+    ==========  ================================  ==========================================
+    kind        x                                 result for ``returns="same"``
+    ==========  ================================  ==========================================
+    "probs"     floats that sum to 1 over labels  probabilities
+    "logits"    finite scores before softmax      log-probabilities, at least -87.4
+    "labels"    integers (H, W) or (N, H, W)      labels
+    "mask"      bool, {0, 1}, {0, 255} or float   a mask of the same values; for floats the
+                foreground probability, (H, W)    refined foreground probability
+                or (N, H, W)
+    ==========  ================================  ==========================================
+
+    Args:
+        x: numpy array, torch CPU tensor (gradients do not flow through), or anything with
+            ``__array__`` or ``__dlpack__`` (which comes back as numpy).
+        image: (H, W) or (H, W, K) array, K <= 14, or PIL image: uint8 (levels 0..255), uint16
+            (0..65535) or float (0..1). For a batch (N, H, W, K) or a list, or one image for all.
+            None only if no term looks at it.
+        kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
+            raises if the values say otherwise.
+        layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW"; None finds it by the image's size.
+        spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels; None for none.
+        bilateral: (sigma_xy, sigma_rgb, weight) of the ``Bilateral`` term, sigma_rgb in levels of
+            0..255 for every dtype of the image; None for none.
+        pairwise: list of terms instead of ``spatial`` and ``bilateral``; a ``Bilateral`` without an
+            image of its own takes ``image``.
+        compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
+        iterations: mean-field updates; 0 gives softmax of the unary.
+        tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
+        normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.
+        accuracy: "fast", or "fine" for a filter closer to the exact Gaussian at a higher cost.
+        upsample: "auto" stretches scores bilinearly to the image where their sizes are related by
+            one whole stride: image = s * scores ("half-pixel") or image - 1 = s * (scores - 1)
+            ("align-corners"). Either name stretches at any ratio. False wants equal sizes.
+        returns: "same" kind as x; "probs", float marginals with a label axis (for a mask the
+            foreground probability); or "labels", most probable labels without label axis, uint8 up
+            to 256 labels, else int32, for labels the dtype of x.
+        threads: None for ``get_num_threads()``. Results do not depend on it.
+        image_range: (lo, hi), the values of the image that mean levels 0 and 255.
+        confidence: how far labels and hard masks are trusted: the probability of the given label.
+        ignore_index: the mark of points without a label; see ``unary_from_labels``.
+        n_labels: C where x holds labels; None takes the largest that occurs, plus one.
+
+    Returns:
+        The refined segmentation in the container, layout and dtype of ``x`` and the size of
+        ``image``; see ``kind`` and ``returns``. An empty batch comes back empty.
+
+    Raises:
+        ValueError: if sizes do not match, values are not what the kind says, or more than one
+            reading of the arguments is possible.
+        TypeError: if an argument or a dtype is of the wrong type.
+        MemoryError: if the job cannot fit into memory, before anything is touched.
+    """
+    check.choice(_WHERE, "kind", kind, KINDS)
+    check.choice(_WHERE, "layout", layout, (None, *LAYOUTS))
+    check.choice(_WHERE, "upsample", upsample, UPSAMPLE)
+    check.choice(_WHERE, "returns", returns, RETURNS)
+    check.choice(_WHERE, "normalization", normalization, tuple(NORMALIZATIONS))
+    check.choice(_WHERE, "accuracy", accuracy, tuple(ACCURACIES))
+    iterations = check.integer(_WHERE, "iterations", iterations)
+    tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
+    n_threads = threads_of_call(_WHERE, threads)
+    scale = checked_range(_WHERE, image_range)
+    terms = _terms(spatial, bilateral, pairwise)
+
+    array, restore = open_array(_WHERE, "x", x)
+    images = open_images(_WHERE, image)
+    scores = read_scores(_WHERE, array, kind, layout, upsample, images.size)
+    size = images.size or (scores.sizes["H"], scores.sizes["W"])
+    n_items = scores.sizes.get("N", 1)
+    if image is not None and len(images.arrays) not in (1, n_items):
+        raise check.wrong_batch(_WHERE, n_items, len(images.arrays))
+    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index)
+    form = form_of(scores, returns, unaries.n_labels)
+    if n_items == 0:
+        return restore(Result(form, scores, size, unaries.n_labels).array)
+    kernels = Kernels(
+        _WHERE,
+        terms,
+        size,
+        images.n_channels,
+        unaries.n_labels,
+        compatibility=compatibility,
+        normalization=normalization,
+        accuracy=ACCURACIES[accuracy],
+    )
+    _require_memory(scores, size, unaries, kernels, form.bytes_of(n_items, size, unaries.n_labels))
+
+    result = Result(form, scores, size, unaries.n_labels)
+    field = core.MeanField(size[0] * size[1], unaries.n_labels)
+    for i in range(n_items):
+        unaries.load(field, i, n_threads)
+        if i == 0 or (kernels.follow_image and len(images.arrays) > 1):
+            levels = to_levels(_WHERE, *images.for_item(i), scale) if kernels.follow_image else None
+            kernels.connect(field, levels, n_threads)
+        q, labels = result.targets(i)
+        field.infer(None, iterations, tolerance, 0.0, False, q, labels, n_threads)
+        result.finish(i, unaries.foreground)
+    return restore(result.array)
+
+
+def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
+    if pairwise is not None:
+        for name, given, default in (
+            ("spatial", spatial, _SPATIAL),
+            ("bilateral", bilateral, _BILATERAL),
+        ):
+            if given is not None and given is not default:
+                raise check.two_models(_WHERE, name)
+        return check_terms(_WHERE, pairwise)
+    terms: list[Term] = []
+    if spatial is not None:
+        xy, weight = check.parts(_WHERE, "spatial", spatial, ("sigma_xy", "weight"))
+        terms.append(Gaussian(_sigmas("spatial sigma_xy", xy), _weight("spatial weight", weight)))
+    if bilateral is not None:
+        names = ("sigma_xy", "sigma_rgb", "weight")
+        xy, rgb, weight = check.parts(_WHERE, "bilateral", bilateral, names)
+        xy, rgb = _sigmas("bilateral sigma_xy", xy), _sigmas("bilateral sigma_rgb", rgb)
+        terms.append(Bilateral(None, xy, rgb, _weight("bilateral weight", weight)))
+    return terms
+
+
+def _sigmas(name: str, value: Any) -> Sigmas:
+    return check.sigmas(_WHERE, name, value)
+
+
+def _weight(name: str, value: Any) -> float:
+    return check.non_negative(_WHERE, name, value)
+
+
+def _require_memory(
+    scores: Scores, size: Size, unaries: Unaries, kernels: Kernels, result_bytes: int
+) -> None:
+    """Before anything is touched: can this job fit at all?"""
+    n_points, n_labels = size[0] * size[1], unaries.n_labels
+    needed = memory.mean_field_bytes(n_points, n_labels, kernels.dims)
+    kernel_words = f"{len(kernels.dims)} kernel{'s' * (len(kernels.dims) != 1)}"
+    what = f"x of shape {scores.array.shape} with {n_labels} labels and {kernel_words}"
+    memory.require(_WHERE, what, needed + unaries.n_bytes + result_bytes)
