@@ -95,7 +95,7 @@ def _photograph(picture: "Picture", path: StrPath) -> NDArray[Any]:
         raise ValueError(f"{path}: is a floating point picture; expected 8 or 16 bits a channel")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        if picture.getextrema()[3] != (255, 255):
+        if np.asarray(picture.getchannel("A")).min() < 255:
             raise ValueError(f"{path}: has transparent parts; expected an opaque picture")
     return np.array(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
 
@@ -241,7 +241,7 @@ def write_picture(path: StrPath, rgb: NDArray[np.uint8]) -> None:
     if kind not in pillow.SAVE:
         raise ValueError(f"{path}: the suffix names no kind of picture; expected .png or .jpg")
     with atomic_write(path) as file:
-        pillow.fromarray(rgb).save(file, kind, optimize=True, quality=88)
+        pillow.fromarray(rgb).save(file, kind, quality=88)
 
 
 def write_array(path: StrPath, array: NDArray[Any]) -> None:

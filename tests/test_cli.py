@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: MIT
+"""The command line: the answers of ``refine``, and a sentence and exit code for each failure."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import crfseg
+from crfseg import cli
+from crfseg.io import read_labels, write_labels, write_mask, write_picture
+from crfseg.palette import voc_palette
+
+HEIGHT, WIDTH, LABELS = 24, 32, 3
+
+
+@pytest.fixture
+def photo():
+    """Three coloured stripes with a little noise."""
+    rng = np.random.default_rng(11)
+    stripes = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])[np.arange(WIDTH) * 3 // WIDTH]
+    noise = rng.integers(-9, 10, (HEIGHT, WIDTH, 3))
+    return (stripes + noise).astype(np.uint8)
+
+
+@pytest.fixture
+def probs():
+    """Scores that know the stripes, three pixels too far to the right, and doubt themselves."""
+    labels = np.clip((np.arange(WIDTH) - 3) * 3 // WIDTH, 0, 2)
+    rng = np.random.default_rng(12)
+    scores = 2.0 * (labels == np.arange(LABELS)[:, None, None]) + rng.random((3, HEIGHT, WIDTH))
+    return (np.exp(scores) / np.exp(scores).sum(0)).astype(np.float32)
+
+
+@pytest.fixture
+def files(tmp_path, photo, probs):
+    """A folder with photo.png and scores.npy, and the way to call the command there."""
+    write_picture(tmp_path / "photo.png", photo)
+    np.save(tmp_path / "scores.npy", probs)
+    return tmp_path
+
+
+def call(folder, *arguments):
+    """Run the command with names of files in ``folder``; options and numbers stay as they are."""
+    names = [str(folder / a) if "." in a and not a[0].isdigit() else a for a in arguments]
+    return cli.main(names)
+
+
+def only_sentence(capsys):
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert err.startswith("crfseg: error: ")
+    assert err.count("\n") == 1
+    return out, err
+
+
+# --- one image ------------------------------------------------------------------------------------
+
+
+def test_labels_of_one_image(files, photo, probs, capsys):
+    assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.png") == 0
+    labels, palette = read_labels(files / "out.png")
+    expected = crfseg.refine(probs, photo, returns="labels")
+    assert (expected != probs.argmax(0)).any()
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(palette, voc_palette())
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "photo.png: 32 x 24 in " in out
+    assert "out.png" in out
+
+
+def test_probabilities_of_one_image(files, photo, probs, capsys):
+    assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.npy", "--quiet") == 0
+    np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(probs, photo))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_option_reaches_refine(files, photo, probs):
+    logits = np.log(probs).transpose(1, 2, 0)
+    np.savez(files / "scores.npz", other=np.zeros(3), logits=logits)
+    options = (
+        "--kind logits --layout HWC --array logits --spatial 2 1.5 --bilateral 20 7 4 "
+        "--iterations 3 --tolerance 1e-6 --normalization before --accuracy fine --upsample none "
+        "--threads 1"
+    )
+    assert call(files, "refine", "photo.png", "scores.npz", "-o", "out.npy", *options.split()) == 0
+    expected = crfseg.refine(
+        logits,
+        photo,
+        kind="logits",
+        layout="HWC",
+        spatial=(2, 1.5),
+        bilateral=(20, 7, 4),
+        iterations=3,
+        tolerance=1e-6,
+        normalization="before",
+        accuracy="fine",
+        upsample=False,
+        threads=1,
+        returns="probs",
+    )
+    np.testing.assert_array_equal(np.load(files / "out.npy"), expected)
+
+
+def test_terms_can_be_left_out(files, photo, probs):
+    call(files, "refine", "photo.png", "scores.npy", "-o", "out.npy", "--no-bilateral")
+    expected = crfseg.refine(probs, photo, bilateral=None)
+    np.testing.assert_array_equal(np.load(files / "out.npy"), expected)
+
+
+def test_coarse_scores_are_stretched_to_the_image(files, photo, probs):
+    coarse = probs.reshape(LABELS, HEIGHT // 8, 8, WIDTH // 8, 8).mean((2, 4))
+    np.save(files / "coarse.npy", coarse[None])  # as a network saves a batch of one
+    assert call(files, "refine", "photo.png", "coarse.npy", "-o", "out.npy") == 0
+    np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(coarse, photo))
+
+
+def test_a_label_png_keeps_its_palette(files, photo, probs):
+    own = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.uint8)
+    labels = probs.argmax(0).astype(np.uint8)
+    write_labels(files / "labels.png", labels, own)
+    assert call(files, "refine", "photo.png", "labels.png", "-o", "out.png") == 0
+    refined, palette = read_labels(files / "out.png")
+    np.testing.assert_array_equal(palette[:3], own)
+    np.testing.assert_array_equal(refined, crfseg.refine(labels, photo))
+
+
+def test_unlabelled_pixels_are_asked_about_and_then_filled(files, photo, probs, capsys):
+    labels = probs.argmax(0).astype(np.uint8)
+    labels[:, 10:14] = 255
+    write_labels(files / "labels.png", labels)
+    arguments = ("refine", "photo.png", "labels.png", "-o", "out.png")
+    assert call(files, *arguments) == 1
+    assert "say whether it marks unlabelled pixels (--ignore-index 255)" in only_sentence(capsys)[1]
+    assert call(files, *arguments, "--ignore-index", "255", "--confidence", "0.8") == 0
+    expected = crfseg.refine(labels, photo, ignore_index=255, confidence=0.8)
+    np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
+
+
+def test_masks_stay_masks(files, photo):
+    mask = np.arange(WIDTH) < np.full((HEIGHT, 1), WIDTH // 3 + 2)
+    Image.fromarray(mask).save(files / "two-level.png")
+    np.save(files / "mask.npy", mask)
+    write_mask(files / "mask.png", mask)
+    expected = crfseg.refine(mask, photo)
+    assert (expected != mask).any()
+    for name, *options in (["two-level.png"], ["mask.npy"], ["mask.png", "--kind", "mask"]):
+        assert call(files, "refine", "photo.png", name, "-o", "out.png", *options) == 0
+        with Image.open(files / "out.png") as picture:
+            assert picture.mode == "L"
+            np.testing.assert_array_equal(np.asarray(picture), np.where(expected, 255, 0))
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "scores", "out", "words"),
+    [
+        ("none.png", "scores.npy", "out.png", "none.png: No such file"),
+        ("photo.png", "none.npy", "out.png", "none.npy: No such file"),
+        ("scores.npy", "scores.npy", "out.png", "scores.npy: is not a picture"),
+        ("photo.png", "photo.png", "out.png", "photo.png: is a picture of mode RGB"),
+        ("photo.png", "scores.npy", "out.txt", "out.txt: expected a name that ends in .png"),
+        ("photo.png", "scores.npy", "no/out.png", "does not exist"),
+        ("photo.png", "scores.npy", "photo.png", "photo.png: is one of the files to read"),
+        ("photo.png", "scores.npy", "scores.npy", "scores.npy: is one of the files to read"),
+        ("photo.png", "small.npy", "out.png", "small.npy: [refine] x has shape (3, 7, 5)"),
+        ("photo.png", "batch.npy", "out.png", "batch.npy: has shape (2, 3, 24, 32), a batch"),
+    ],
+)
+def test_a_failure_is_one_sentence(files, capsys, image, scores, out, words):
+    np.save(files / "small.npy", np.full((3, 7, 5), 1 / 3))
+    np.save(files / "batch.npy", np.full((2, 3, HEIGHT, WIDTH), 1 / 3))
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    assert call(files, "refine", image, scores, "-o", out) == 1
+    out, err = only_sentence(capsys)
+    assert words in err
+    assert out == ""
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_unforeseen_failures_say_so(files, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "refine_file", lambda *_, **__: {}["key"])
+    assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.png") == 1
+    assert "KeyError: 'key' (unforeseen; --debug shows where)" in only_sentence(capsys)[1]
+
+
+def test_debug_shows_the_traceback(files, capsys):
+    assert call(files, "refine", "photo.png", "none.npy", "-o", "out.png", "--debug") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("crfseg: error: ")
+
+
+def test_an_interrupt_is_not_a_traceback(files, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "refine_file", interrupt)
+    assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.png") == 130
+    assert capsys.readouterr().err == "crfseg: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["refine"],
+        ["refine", "a.png", "b.npy"],
+        ["refine", "a.png", "b.npy", "-o", "c.png", "--spatial", "3"],
+        ["refine", "a.png", "b.npy", "-o", "c.png", "--kind", "scores"],
+        ["sharpen"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(arguments)
+    assert exit_info.value.code == 2
+    assert "usage: crfseg" in capsys.readouterr().err
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path, photo, probs):
+    for name in ("images", "scores"):
+        (tmp_path / name).mkdir()
+    for stem in ("a", "b", "c", "unscored"):
+        write_picture(tmp_path / "images" / f"{stem}.png", photo)
+    np.save(tmp_path / "scores" / "a.npy", probs)
+    np.savez(tmp_path / "scores" / "b.npz", probs)
+    write_labels(tmp_path / "scores" / "c.png", probs.argmax(0))
+    return tmp_path
+
+
+def call_folders(folders, *options):
+    arguments = ("images", "scores", "-o", "out")
+    return cli.main(
+        ["refine", *(str(folders / a) if a[0] != "-" else a for a in arguments), *options]
+    )
+
+
+def test_folders_are_paired_by_name_with_a_line_for_each(folders, photo, probs, capsys):
+    assert call_folders(folders) == 0
+    assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "b.png", "c.png"]
+    np.testing.assert_array_equal(
+        read_labels(folders / "out" / "b.png").labels,
+        crfseg.refine(probs, photo, returns="labels"),
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == [
+        "[1/3] a.png",
+        "[2/3] b.png",
+        "[3/3] c.png",
+    ]
+    assert lines[3:] == ["3 refined, 0 failed"]
+
+
+def test_folders_to_arrays(folders, photo, probs):
+    (folders / "scores" / "c.png").unlink()
+    assert call_folders(folders, "--format", "npy") == 0
+    np.testing.assert_array_equal(
+        np.load(folders / "out" / "a.npy"), crfseg.refine(probs, photo, returns="probs")
+    )
+
+
+def test_a_bad_file_does_not_stop_the_others(folders, capsys):
+    (folders / "scores" / "b.npz").write_bytes(b"PK\x03\x04 cut off")
+    np.save(folders / "scores" / "alone.npy", np.zeros(3))
+    assert call_folders(folders) == 1
+    out, err = capsys.readouterr()
+    assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "c.png"]
+    assert len(err.splitlines()) == 2
+    assert "alone.npy: no image of that name in " in err
+    assert "b.npz: is damaged" in err
+    assert "[2/3] b.png: failed" in out
+    assert "2 refined, 2 failed" in out
+
+
+def test_refining_in_place_is_refused(folders, capsys):
+    before = {path: path.read_bytes() for path in folders.rglob("*.png")}
+    images, scores = str(folders / "images"), str(folders / "scores")
+    assert cli.main(["refine", images, scores, "-o", scores, "--quiet"]) == 1
+    assert "c.png: is one of the files to read" in capsys.readouterr().err
+    assert cli.main(["refine", images, scores, "-o", images, "--quiet"]) == 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda d: (d / "scores" / "a.npz").touch(), "a.npz: has the same name as"),
+        (lambda d: (d / "images" / "a.jpg").touch(), "a.png: has the same name as"),
+        (lambda d: (d / "out").touch(), "out: is a file; expected a folder"),
+        (lambda d: [p.unlink() for p in (d / "scores").iterdir()], "holds no .npy, .npz or .png"),
+        (lambda d: (d / "images").rename(d / "else"), "is not a folder; expected two files or two"),
+    ],
+)
+def test_folders_that_make_no_sense(folders, capsys, prepare, words):
+    prepare(folders)
+    assert call_folders(folders) == 1
+    assert words in only_sentence(capsys)[1]
+
+
+# --- the whole command ----------------------------------------------------------------------------
+
+
+def run_command(*arguments, **environment):
+    command = [sys.executable, "-I", "-m", "crfseg", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_info_is_what_the_library_says():
+    process = run_command("info", CRFSEG_NUM_THREADS="1")
+    assert process.returncode == 0
+    assert process.stderr == ""
+    lines = dict(line.split(": ", 1) for line in process.stdout.splitlines())
+    assert lines["version"] == crfseg.__version__
+    assert lines["isa"] == crfseg.info()["isa"]
+    assert lines["threads"] == "1"
+
+
+def test_version():
+    assert run_command("--version").stdout == f"crfseg {crfseg.__version__}\n"
+
+
+def test_exit_code_and_stderr_of_a_failure(files):
+    process = run_command("refine", files / "photo.png", files / "no.npy", "-o", files / "out.png")
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr == f"crfseg: error: {files / 'no.npy'}: No such file or directory\n"
