@@ -75,10 +75,10 @@ dist: $(STAMP)
 	rm -rf dist build/dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python tools/check_dist.py dist
-	$(PYTHON) -m venv build/dist
+	$(BIN)/python -m venv build/dist
 	build/dist/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
 		"$$(ls dist/*.whl)[image]"
-	cd build/dist && bin/python -I -m crfseg.demo
+	cd build/dist && bin/crfseg --help >/dev/null && bin/python -I -m crfseg.demo
 
 clean:
 	rm -rf .venv build dist
