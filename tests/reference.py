@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Brute force in float64: the model as the papers write it, O(N^2), no lattice.
+
+Fully connected CRF with Gaussian edge potentials (Krähenbühl & Koltun, NIPS 2011, eq. 1-3 and
+Algorithm 1; normalised kernels and the free energy: ICML 2013). Everything takes kernel
+*matrices*, so that the same lines judge two things: the model itself (matrices from
+``gaussian_kernel``) and the mean field alone (matrices that the lattice under test yields when it
+filters the identity).
+
+Shapes: features (N, d), kernel (N, N), unary and Q (C, N), mu (C, C) with mu[own, other].
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NORMALIZATIONS = ("none", "before", "after", "symmetric")
+Array = np.ndarray[Any, Any]
+
+
+def gaussian_kernel(features: Array, *, dtype: Any = np.float64) -> Array:
+    """k(i, j) = exp(-|f_i - f_j|^2 / 2), the features being divided by sigma already."""
+    f = np.asarray(features, np.float64)
+    f = f - f.mean(axis=0)  # distances do not change, the cancellation below gets harmless
+    squares = (f * f).sum(axis=1)
+    kernel = np.empty((len(f), len(f)), dtype)
+    for first in range(0, len(f), 512):  # in strips: the distances alone would double the memory
+        rows = slice(first, first + 512)
+        kernel[rows] = np.exp(f[rows] @ f.T - squares[rows, None] / 2 - squares / 2)
+    return kernel
+
+
+def normalize(kernel: Array, normalization: str) -> Array:
+    """K~ from K with n = K 1: K n^-1 (before), n^-1 K (after), n^-1/2 K n^-1/2 (symmetric)."""
+    n = kernel.sum(axis=1)
+    rows = {"none": 0.0, "before": 0.0, "after": -1.0, "symmetric": -0.5}[normalization]
+    columns = {"none": 0.0, "before": -1.0, "after": 0.0, "symmetric": -0.5}[normalization]
+    return n[:, None] ** rows * kernel * n[None, :] ** columns
+
+
+def without_self(kernel: Array) -> Array:
+    """The sum over j != i: the diagonal of the normalised kernel is left out."""
+    return kernel - np.diag(np.diag(kernel))
+
+
+def compatibility_matrix(compatibility: Any, n_labels: int) -> Array:
+    """None or a number w: Potts w [a != b]; (C,) v: -diag(v); (C, C): as it is."""
+    if compatibility is None or np.ndim(compatibility) == 0:
+        weight = 1.0 if compatibility is None else float(compatibility)
+        return weight * (1.0 - np.eye(n_labels))
+    given = np.asarray(compatibility, np.float64)
+    return -np.diag(given) if given.ndim == 1 else given
+
+
+class Term(NamedTuple):
+    """One pairwise term: normalised kernel (N, N), weight, mu (C, C)."""
+
+    kernel: Array
+    weight: float
+    mu: Array
+
+
+def pairwise(terms: Sequence[Term], q: Array) -> Array:
+    """(C, N) expected pairwise energy of each label: sum_k w_k mu_k K~_k q."""
+    total = np.zeros(q.shape)
+    for term in terms:
+        total += term.weight * (term.mu @ (q @ term.kernel.T))
+    return total
+
+
+def softmax(scores: Array) -> Array:
+    """Along the label axis; -inf scores give exactly zero."""
+    e = np.exp(scores - scores.max(axis=0))
+    return e / e.sum(axis=0)
+
+
+class MeanField(NamedTuple):
+    """Q_0 .. Q_T and the free energy of each."""
+
+    qs: list[Array]
+    trace: list[float]
+
+
+def mean_field(
+    unary: Array,
+    terms: Sequence[Term],
+    iterations: int,
+    *,
+    damping: float = 0.0,
+    start: Array | None = None,
+) -> MeanField:
+    """Q = softmax(Z) in parallel, Z' = damping Z + (1 - damping) (-U - sum_k w_k mu_k K~_k Q)."""
+    with np.errstate(divide="ignore"):  # a forbidden label has log 0 = -inf
+        z = -np.asarray(unary, np.float64) if start is None else np.log(start)
+    qs = [softmax(z)]
+    for _ in range(iterations):
+        update = -unary - pairwise(terms, qs[-1])
+        z = update if damping == 0 else damping * z + (1 - damping) * update
+        qs.append(softmax(z))
+    return MeanField(qs, [free_energy(unary, terms, q) for q in qs])
+
+
+def free_energy(unary: Array, terms: Sequence[Term], q: Array) -> float:
+    """sum q log q + sum U q + 1/2 sum q (sum_k w_k mu_k K~_k q); 0 log 0 and 0 inf count as 0."""
+    held = q > 0
+    entropy = (q[held] * np.log(q[held])).sum()
+    return float(entropy + (unary[held] * q[held]).sum() + (q * pairwise(terms, q)).sum() / 2)
+
+
+def energy(unary: Array, terms: Sequence[Term], labels: Array) -> float:
+    """Gibbs energy of one labelling (N,): sum_i U + 1/2 sum_k w_k sum_ij K~_ij mu(l_i, l_j)."""
+    total = float(unary[labels, np.arange(len(labels))].sum())
+    for term in terms:
+        total += term.weight * (term.kernel * term.mu[labels[:, None], labels[None, :]]).sum() / 2
+    return total
