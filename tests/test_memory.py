@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Memory: repeated use gives back what it takes."""
+
+import sys
+
+import pytest
+
+from subprocesses import run_script
+
+REPEAT = """
+import gc
+probs, image = problem()
+rng = np.random.default_rng(0)
+features = rng.normal(size=(5000, 5)).astype(np.float32)
+values = rng.normal(size=(5000, 4)).astype(np.float32)
+
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def use(i):
+    {use}
+
+for i in range(30):                 # caches, thread pool and allocator reach their size
+    use(i)
+before = resident()
+for i in range(200):
+    use(i)
+print(resident() - before)
+"""
+
+USES = {
+    "refine": "crfseg.refine(probs, image)",
+    "refine other sizes": "crfseg.refine(probs[:, : 60 + i % 20], image[: 60 + i % 20])",
+    "fine": "crfseg.refine(probs[:, :40, :40], image[:40, :40], accuracy='fine')",
+    "lattice": "crfseg.Lattice(features, fill=i % 2, normalization='symmetric').filter(values)",
+    "trace": "crfseg.DenseCRF(crfseg.unary_from_probs(probs), [crfseg.Bilateral(image)])"
+    ".infer(2, trace=True, damping=0.5)",
+    "errors": """
+    try:
+        crfseg.refine(probs[:, 1:], image)
+    except ValueError:
+        pass
+    bad = features.copy(); bad[7, 3] = np.nan
+    try:
+        crfseg.Lattice(bad)
+    except ValueError:
+        pass
+    else:
+        raise AssertionError
+    """,
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+@pytest.mark.parametrize("use", USES)
+def test_200_calls_do_not_grow(use: str) -> None:
+    """One leaked copy of the smallest array per call would be 15 MiB or more after 200 calls.
+
+    The allowance of 4 MiB is for an allocator that splits its arenas differently from run to run.
+    """
+    grown = int(run_script(REPEAT.format(use=USES[use]), timeout=120))
+    assert grown < 4 * 2**20, f"{grown / 2**20:.1f} MiB more after 200 calls"
