@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""The contenders: one function each, from probabilities and an image to Q.
+
+Every one does the same work: (C, H, W) float32 probabilities and an (H, W, 3) uint8 image in, the
+mean field of two Potts kernels with symmetric normalisation after 10 iterations out, as a
+(C, H, W) float32 array. Libraries are imported when a contender is made, not with this file.
+"""
+
+import os
+from collections.abc import Callable
+from importlib import import_module, metadata
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parameters import ITERATIONS, Parameters
+
+Floats = NDArray[np.float32]
+Refine = Callable[[Floats, NDArray[np.uint8], Parameters], Floats]
+
+
+class Contender(NamedTuple):
+    """A library, set up: ``refine`` does the work, the rest goes into the table."""
+
+    name: str
+    version: str
+    isa: str
+    threads: int
+    refine: Refine
+
+
+def crfseg(accuracy: str, threads: int, isa: str | None) -> Contender:
+    """``crfseg.refine`` as its users call it; threads 0 means all cores."""
+    if isa:
+        os.environ["CRFSEG_ISA"] = isa
+    import crfseg as library
+
+    n_threads = threads or library.get_num_threads()
+
+    def refine(probs: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
+        result: Floats = library.refine(
+            probs,
+            image,
+            kind="probs",
+            spatial=parameters.spatial,
+            bilateral=parameters.bilateral,
+            iterations=ITERATIONS,
+            accuracy=accuracy,
+            threads=n_threads,
+        )
+        return result
+
+    name = "crfseg" if accuracy == "fast" else f"crfseg {accuracy}"
+    return Contender(name, library.__version__, library.info()["isa"], n_threads, refine)
+
+
+def pydensecrf2() -> Contender:
+    """The field's standard as its README uses it, compiled as pip does it; it has one thread."""
+    densecrf = import_module("pydensecrf.densecrf")
+    unary_from_softmax = import_module("pydensecrf.utils").unary_from_softmax
+
+    def refine(probs: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
+        n_labels, height, width = probs.shape
+        (sigma, weight), (sigma_xy, sigma_rgb, bilateral_weight) = parameters
+        crf = densecrf.DenseCRF2D(width, height, n_labels)
+        crf.setUnaryEnergy(unary_from_softmax(probs))
+        crf.addPairwiseGaussian(sxy=sigma, compat=weight)
+        crf.addPairwiseBilateral(sxy=sigma_xy, srgb=sigma_rgb, rgbim=image, compat=bilateral_weight)
+        return np.array(crf.inference(ITERATIONS)).reshape(probs.shape)
+
+    return Contender("pydensecrf2", metadata.version("pydensecrf2"), "sse2", 1, refine)
+
+
+def contender(name: str, threads: int, isa: str | None) -> Contender:
+    """By name: "pydensecrf2", "crfseg fast" or "crfseg fine"."""
+    if name == "pydensecrf2":
+        return pydensecrf2()
+    return crfseg(name.removeprefix("crfseg "), threads, isa)
