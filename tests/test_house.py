@@ -135,9 +135,8 @@ def test_documents_name_commands_and_files_that_exist(document):
 
 def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
-    (lines,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
-    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     image.new("RGB", (8, 6), "teal").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     names = {"probs": np.full((3, 6, 8), 1 / 3, np.float32)}
