@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "cpu/kernels/kernels.h"
 #include "math/permutohedral.h"
 
 namespace crfseg {
@@ -20,6 +21,7 @@ struct KeyRanges {
 
   // lo, hi: (dim) ranges of the features. Throws KeyRange.
   static KeyRanges of(int dim, int passes, const float* lo, const float* hi);
+  kernels::SimplexFrame frame() const;
 };
 
 template <class Key>

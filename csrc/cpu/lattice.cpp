@@ -16,13 +16,16 @@
 
 namespace crfseg {
 
+// Large strips share few vertices; small ones keep their rows in the second-level cache and give many
+// threads something to do. A dozen divides well among 2, 3, 4, 6 and 12 threads.
 Strips Strips::of(std::int64_t n_points) {
-  // Small enough that a strip's rows stay in the second-level cache, large enough that strips share
-  // few vertices.
+  const std::int64_t smallest = 4096, largest = 32768, enough = 12;
   Strips strips;
   strips.n_points = n_points;
-  strips.size = 8192;
-  strips.count = (n_points + strips.size - 1) / strips.size;
+  const std::int64_t wanted = std::clamp((n_points + enough - 1) / enough, smallest, largest);
+  strips.count = std::max<std::int64_t>(1, (n_points + wanted - 1) / wanted);
+  strips.size = ((n_points + strips.count - 1) / strips.count + 7) / 8 * 8;
+  strips.count = n_points > 0 ? (n_points + strips.size - 1) / strips.size : 0;
   return strips;
 }
 
@@ -64,7 +67,7 @@ template <class Key>
 class StripBuilder {
  public:
   StripBuilder(const KeyRanges& ranges, Lattice* lattice, std::vector<Key>* keys)
-      : ranges_(ranges), layout_(ranges), lattice_(*lattice), keys_(*keys) {}
+      : dim_(ranges.dim), layout_(ranges), frame_(ranges.frame()), lattice_(*lattice), keys_(*keys) {}
 
   void build(const float* features, std::int64_t begin, std::int64_t end) {
     const kernels::Table& kernels = active_kernels();
@@ -72,52 +75,58 @@ class StripBuilder {
     for (std::int64_t first = begin; first < end; first += kernels::simplex_lanes) {
       const int count =
           static_cast<int>(std::min<std::int64_t>(kernels::simplex_lanes, end - first));
-      kernels.find_simplices(features + first * ranges_.dim, ranges_.dim, count, ranges_.scale,
-                             &simplices);
-      for (int lane = 0; lane < count; ++lane) place(simplices, lane, first + lane);
+      kernels.find_simplices(frame_, features + first * dim_, count, &simplices);
+      place(simplices, count, first);
     }
   }
 
  private:
   struct SimplexKey {
     Key origin{};
-    std::uint64_t order = 0;  // of the coordinates' ranks
+    std::uint64_t order = 0;
     bool operator!=(const SimplexKey& other) const {
       return origin != other.origin || order != other.order;
     }
   };
   friend std::uint64_t hash_key(const SimplexKey& key) {
-    return hash_key(key.origin) ^ hash_key(NarrowKey{key.order * 0xD6E8FEB86659FD93ULL});
+    constexpr std::uint64_t spread = 0xD6E8FEB86659FD93ULL;
+    return hash_key(Key{key.origin + key.order * spread});
   }
 
-  void place(const kernels::Simplices& simplices, int lane, std::int64_t point) {
-    const int corners = ranges_.dim + 1;
-    float* weight = lattice_.corner_weight.data() + point * corners;
-    for (int k = 0; k < corners; ++k) weight[k] = simplices.weight[k][lane];
-    const SimplexKey key = simplex_key(simplices, lane);
-    const auto fresh = static_cast<std::uint32_t>(corner_rows_.size());
-    const std::uint32_t known = table_.find_or_insert(key, hash_key(key), fresh);
-    if (known == fresh) add_simplex(key.origin, simplices, lane);
-    std::copy_n(corner_rows_.begin() + known, corners,
-                lattice_.corner_row.data() + point * corners);
-  }
-
-  SimplexKey simplex_key(const kernels::Simplices& simplices, int lane) const {
-    const int dim = ranges_.dim;
-    std::int64_t quotient[permutohedral::max_dim];
-    std::uint64_t order = 0;
-    for (int i = 0; i < dim; ++i) quotient[i] = simplices.quotient[i][lane];
-    // The ranks of all coordinates but two, and which of those two comes first.
-    for (int i = 0; i < dim - 1; ++i) {
-      order = order * static_cast<std::uint64_t>(dim + 1) +
-              static_cast<std::uint64_t>(simplices.rank[i][lane]);
+  void place(const kernels::Simplices& simplices, int count, std::int64_t first) {
+    const int corners = dim_ + 1;
+    SimplexKey key[kernels::simplex_lanes];
+    std::uint64_t hash[kernels::simplex_lanes];
+    for (int lane = 0; lane < count; ++lane) {
+      key[lane] = {origin(simplices, lane), simplices.order[lane]};
+      hash[lane] = hash_key(key[lane]);
+      table_.prefetch(hash[lane]);
     }
-    order = 2 * order + (simplices.rank[dim - 1][lane] < simplices.rank[dim][lane] ? 1 : 0);
-    return {layout_.origin(quotient), order};
+    float* weight = lattice_.corner_weight.data() + first * corners;
+    std::uint32_t* row = lattice_.corner_row.data() + first * corners;
+    for (int lane = 0; lane < count; ++lane, weight += corners, row += corners) {
+      const auto fresh = static_cast<std::uint32_t>(corner_rows_.size());
+      const std::uint32_t known = table_.find_or_insert(key[lane], hash[lane], fresh);
+      if (known == fresh) add_simplex(key[lane].origin, simplices, lane);
+      for (int k = 0; k < corners; ++k) {
+        row[k] = corner_rows_[known + k];
+        weight[k] = simplices.weight[k][lane];
+      }
+    }
+  }
+
+  Key origin(const kernels::Simplices& simplices, int lane) const {
+    if constexpr (std::is_same_v<Key, NarrowKey>) {
+      return simplices.origin[lane];
+    } else {
+      std::int64_t quotient[permutohedral::max_dim];
+      for (int i = 0; i < dim_; ++i) quotient[i] = simplices.quotient[i][lane];
+      return layout_.origin(quotient);
+    }
   }
 
   void add_simplex(Key origin, const kernels::Simplices& simplices, int lane) {
-    const int dim = ranges_.dim;
+    const int dim = dim_;
     int coordinate_of_rank[permutohedral::max_corners];
     for (int i = 0; i <= dim; ++i) coordinate_of_rank[simplices.rank[i][lane]] = i;
     Key corner = origin;
@@ -130,8 +139,9 @@ class StripBuilder {
     }
   }
 
-  const KeyRanges& ranges_;
+  int dim_;
   KeyLayout<Key> layout_;
+  kernels::SimplexFrame frame_;
   Lattice& lattice_;
   std::vector<Key>& keys_;      // the strip's vertices in order of first touch
   KeyTable<SimplexKey> table_;  // simplex -> its first entry in corner_rows_
@@ -274,6 +284,20 @@ KeyRanges KeyRanges::of(int dim, int passes, const float* lo, const float* hi) {
   }
   if (ranges.total_bits > 128) throw KeyRange(widest, lo[widest], hi[widest]);
   return ranges;
+}
+
+kernels::SimplexFrame KeyRanges::frame() const {
+  kernels::SimplexFrame frame{};
+  frame.dim = dim;
+  int shift = remainder_bits;
+  for (int i = 0; i < dim; ++i) {
+    frame.scale[i] = scale[i];
+    // Shifts of 64 and more belong to wide keys, which are packed elsewhere.
+    frame.shift[i] = std::min(shift, 63);
+    frame.lowest += static_cast<std::uint64_t>(lowest[i]) << frame.shift[i];
+    shift += bits[i];
+  }
+  return frame;
 }
 
 Lattice::Lattice(const float* features, std::int64_t points, int dimension, int fill_neighbours,

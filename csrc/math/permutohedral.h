@@ -89,7 +89,7 @@ CRFSEG_HD void find_simplex(const F* elevated, int dim, I* quotient, I* rank, F*
     quotient[i] = quotient[i] + wrap;
     difference[i] = difference[i] - to_float(wrap) * n_corners;
   }
-  F sorted[max_corners];
+  F sorted[max_corners] = {};
   for (int k = 0; k < corners; ++k) {
     F found = elevated[0] * 0.0F;
     for (int i = 0; i < corners; ++i) {

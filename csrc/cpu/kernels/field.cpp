@@ -12,144 +12,141 @@ namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
 
-enum { max_block = 4 };  // vectors per column block
-
 // ---- rows of one lattice -----------------------------------------------------------------------
 
-// values[p] (+)= scale[p] * sum over corners of weight * rows[corner], for one block of W vectors.
-template <class V, int W, int C, bool add>
-CRFSEG_INLINE void slice_block(const Corners& at, const float* scale, const float* rows,
-                               std::int64_t first, std::int64_t n, std::int64_t width,
-                               float* values) {
+// What a block of code handles of each row: `vectors` vectors V from `column` on. In narrow rows that
+// is all there is, and their length is known to the compiler.
+template <class Vector, int vectors, bool whole_row>
+struct Block {
+  typedef Vector V;
+  enum { W = vectors, lanes = Lanes<Vector>::count };
+  int width, column;
+
+  std::int64_t row(std::int64_t i) const {
+    return whole_row ? i * (vectors * lanes) : i * width + column;
+  }
+};
+
+// Calls f with the widest blocks that fit, until all floats of a row are done.
+template <class F>
+CRFSEG_INLINE void for_blocks(int width, F&& f) {
+  switch (width) {
+    case 1: return f(Block<float, 1, true>{width, 0});
+    case 4: return f(Block<V4, 1, true>{width, 0});
+    case 8: return f(Block<V8, 1, true>{width, 0});
+    case 16: return f(Block<V8, 2, true>{width, 0});
+    case 24: return f(Block<V8, 3, true>{width, 0});
+    default: break;
+  }
+  int column = 0;
+  for (; width - column >= 32; column += 32) f(Block<V8, 4, false>{width, column});
+  switch (width - column) {
+    case 8: return f(Block<V8, 1, false>{width, column});
+    case 16: return f(Block<V8, 2, false>{width, column});
+    case 24: return f(Block<V8, 3, false>{width, column});
+    default: return;
+  }
+}
+
+// values[p] = base[p] + scale[p] * sum over corners of weight * rows[corner]; no base is zero.
+enum { prefetch_points = 48 };  // unaries come from memory: ask for them a batch and a half ahead
+
+template <class B, int C>
+CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const float* rows,
+                              const float* base, std::int64_t n, float* values) {
+  typedef typename B::V V;
   const int corners = C > 0 ? C : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
-    const std::uint32_t* row = at.row + (first + p) * corners;
-    const float* weight = at.weight + (first + p) * corners;
-    V sum[W];
-    const float* source = rows + static_cast<std::int64_t>(row[0]) * width;
-    for (int x = 0; x < W; ++x) sum[x] = load<V>(source + x * Lanes<V>::count) * weight[0];
+    const std::uint32_t* row = at.row + p * corners;
+    const float* weight = at.weight + p * corners;
+    V sum[B::W];
+    const float* source = rows + block.row(row[0]);
+    for (int x = 0; x < B::W; ++x) sum[x] = load<V>(source + x * B::lanes) * weight[0];
     for (int j = 1; j < corners; ++j) {
-      source = rows + static_cast<std::int64_t>(row[j]) * width;
-      for (int x = 0; x < W; ++x) sum[x] += load<V>(source + x * Lanes<V>::count) * weight[j];
+      source = rows + block.row(row[j]);
+      for (int x = 0; x < B::W; ++x) sum[x] += load<V>(source + x * B::lanes) * weight[j];
     }
-    const float factor = scale != nullptr ? scale[first + p] : 1.0F;
-    float* target = values + p * width;
-    for (int x = 0; x < W; ++x) {
-      float* place = target + x * Lanes<V>::count;
-      store<V>(place, add ? load<V>(place) + sum[x] * factor : sum[x] * factor);
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    float* target = values + block.row(p);
+    if (base != nullptr) __builtin_prefetch(base + block.row(p + prefetch_points));
+    const float* start = base != nullptr ? base + block.row(p) : nullptr;
+    for (int x = 0; x < B::W; ++x) {
+      const V from = start != nullptr ? load<V>(start + x * B::lanes) : V{};
+      store<V>(target + x * B::lanes, from + sum[x] * factor);
     }
   }
 }
 
-template <class V, int W, int C>
-CRFSEG_INLINE void splat_block(const Corners& at, const float* scale, const float* values,
-                               std::int64_t first, std::int64_t n, std::int64_t width,
-                               float* rows) {
+template <class B, int C>
+CRFSEG_APART void splat_block(B block, Corners at, const float* scale, const float* values,
+                              std::int64_t n, float* rows) {
+  typedef typename B::V V;
   const int corners = C > 0 ? C : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
-    const std::uint32_t* row = at.row + (first + p) * corners;
-    const float* weight = at.weight + (first + p) * corners;
-    const float factor = scale != nullptr ? scale[first + p] : 1.0F;
-    V value[W];
-    for (int x = 0; x < W; ++x)
-      value[x] = load<V>(values + p * width + x * Lanes<V>::count) * factor;
+    const std::uint32_t* row = at.row + p * corners;
+    const float* weight = at.weight + p * corners;
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    const float* source = values + block.row(p);
+    V value[B::W];
+    for (int x = 0; x < B::W; ++x) value[x] = load<V>(source + x * B::lanes) * factor;
     for (int j = 0; j < corners; ++j) {
-      float* target = rows + static_cast<std::int64_t>(row[j]) * width;
-      for (int x = 0; x < W; ++x) {
-        float* place = target + x * Lanes<V>::count;
+      float* target = rows + block.row(row[j]);
+      for (int x = 0; x < B::W; ++x) {
+        float* place = target + x * B::lanes;
         store<V>(place, load<V>(place) + value[x] * weight[j]);
       }
     }
   }
 }
 
-// Calls f with the widest block of vectors that fits, until all `width` floats of a row are done:
-// f(V{}, W, column) with W a compile-time number.
-template <int W>
-struct Width {
-  enum { value = W };
-};
-
-template <class F>
-CRFSEG_INLINE void for_blocks(int width, F&& f) {
-  if (width == 1) return f(float{}, Width<1>{}, 0);
-  if (width == 4) return f(V4{}, Width<1>{}, 0);
-  int column = 0;
-  for (; width - column >= 8 * max_block; column += 8 * max_block) {
-    f(V8{}, Width<max_block>{}, column);
-  }
-  switch ((width - column) / 8) {
-    case 1:
-      return f(V8{}, Width<1>{}, column);
-    case 2:
-      return f(V8{}, Width<2>{}, column);
-    case 3:
-      return f(V8{}, Width<3>{}, column);
-    default:
-      return;
-  }
-}
-
 // Images have 2 spatial dimensions and mostly 3 colours: 3 and 6 corners deserve code of their own.
-template <bool add>
-CRFSEG_INLINE void slice_rows(const Corners& at, const float* scale, const float* rows,
-                              std::int64_t first, std::int64_t n, int width, float* values) {
-  for_blocks(width, [&](auto v, auto w, int column) __attribute__((always_inline)) {
-    using V = decltype(v);
-    constexpr int W = decltype(w)::value;
-    const float* from = rows + column;
-    float* to = values + column;
+CRFSEG_INLINE void slice_rows(Corners at, const float* scale, const float* rows, const float* base,
+                              std::int64_t n, int width, float* values) {
+  for_blocks(width, [&](auto block) {
+    using B = decltype(block);
     switch (at.corners) {
-      case 3:
-        return slice_block<V, W, 3, add>(at, scale, from, first, n, width, to);
-      case 6:
-        return slice_block<V, W, 6, add>(at, scale, from, first, n, width, to);
-      default:
-        return slice_block<V, W, 0, add>(at, scale, from, first, n, width, to);
+      case 3: return slice_block<B, 3>(block, at, scale, rows, base, n, values);
+      case 6: return slice_block<B, 6>(block, at, scale, rows, base, n, values);
+      default: return slice_block<B, 0>(block, at, scale, rows, base, n, values);
     }
   });
 }
 
-CRFSEG_INLINE void splat_rows(const Corners& at, const float* scale, const float* values,
-                              std::int64_t first, std::int64_t n, int width, float* rows) {
-  for_blocks(width, [&](auto v, auto w, int column) __attribute__((always_inline)) {
-    using V = decltype(v);
-    constexpr int W = decltype(w)::value;
-    const float* from = values + column;
-    float* to = rows + column;
+CRFSEG_INLINE void splat_rows(Corners at, const float* scale, const float* values, std::int64_t n,
+                              int width, float* rows) {
+  for_blocks(width, [&](auto block) {
+    using B = decltype(block);
     switch (at.corners) {
-      case 3:
-        return splat_block<V, W, 3>(at, scale, from, first, n, width, to);
-      case 6:
-        return splat_block<V, W, 6>(at, scale, from, first, n, width, to);
-      default:
-        return splat_block<V, W, 0>(at, scale, from, first, n, width, to);
+      case 3: return splat_block<B, 3>(block, at, scale, values, n, rows);
+      case 6: return splat_block<B, 6>(block, at, scale, values, n, rows);
+      default: return splat_block<B, 0>(block, at, scale, values, n, rows);
     }
   });
 }
 
 void slice(Corners at, const float* scale, const float* rows, std::int64_t n, int width,
            float* values) {
-  slice_rows<false>(at, scale, rows, 0, n, width, values);
+  slice_rows(at, scale, rows, nullptr, n, width, values);
 }
 
 void splat(Corners at, const float* scale, const float* values, std::int64_t n, int width,
            float* rows) {
-  splat_rows(at, scale, values, 0, n, width, rows);
+  splat_rows(at, scale, values, n, width, rows);
 }
 
 void reduce(const float* local, const std::uint32_t* begin, const std::uint32_t* position,
             std::int64_t first, std::int64_t last, int width, float* out) {
-  for_blocks(width, [&](auto vector, auto w, int column) __attribute__((always_inline)) {
-    using V = decltype(vector);
-    constexpr int W = decltype(w)::value;
+  for_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    using B = decltype(block);
+    using V = typename B::V;
     for (std::int64_t v = first; v < last; ++v) {
-      V sum[W] = {};
+      V sum[B::W] = {};
       for (std::uint32_t i = begin[v]; i < begin[v + 1]; ++i) {
-        const float* row = local + static_cast<std::int64_t>(position[i]) * width + column;
-        for (int x = 0; x < W; ++x) sum[x] += load<V>(row + x * Lanes<V>::count);
+        const float* row = local + block.row(position[i]);
+        for (int x = 0; x < B::W; ++x) sum[x] += load<V>(row + x * B::lanes);
       }
-      for (int x = 0; x < W; ++x) store<V>(out + v * width + column + x * Lanes<V>::count, sum[x]);
+      float* target = out + block.row(v);
+      for (int x = 0; x < B::W; ++x) store<V>(target + x * B::lanes, sum[x]);
     }
   });
 }
@@ -157,16 +154,16 @@ void reduce(const float* local, const std::uint32_t* begin, const std::uint32_t*
 void blur(const float* in, const std::uint32_t* neighbour, float side, std::int64_t first,
           std::int64_t last, int width, float* out) {
   const float middle = 1.0F - 2.0F * side;
-  for_blocks(width, [&](auto vector, auto w, int column) __attribute__((always_inline)) {
-    using V = decltype(vector);
-    constexpr int W = decltype(w)::value;
+  for_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    using B = decltype(block);
+    using V = typename B::V;
     for (std::int64_t v = first; v < last; ++v) {
-      const float* a = in + static_cast<std::int64_t>(neighbour[2 * v]) * width + column;
-      const float* b = in + static_cast<std::int64_t>(neighbour[2 * v + 1]) * width + column;
-      const float* centre = in + v * width + column;
-      float* target = out + v * width + column;
-      for (int x = 0; x < W; ++x) {
-        const int i = x * Lanes<V>::count;
+      const float* a = in + block.row(neighbour[2 * v]);
+      const float* b = in + block.row(neighbour[2 * v + 1]);
+      const float* centre = in + block.row(v);
+      float* target = out + block.row(v);
+      for (int x = 0; x < B::W; ++x) {
+        const int i = x * B::lanes;
         const V sides = load<V>(a + i) + load<V>(b + i);
         store<V>(target + i, load<V>(centre + i) * middle + sides * side);
       }
@@ -176,15 +173,16 @@ void blur(const float* in, const std::uint32_t* neighbour, float side, std::int6
 
 void gather(const float* in, const std::uint32_t* row, const float* factor, std::int64_t n,
             int width, float* out) {
-  for_blocks(width, [&](auto vector, auto w, int column) __attribute__((always_inline)) {
-    using V = decltype(vector);
-    constexpr int W = decltype(w)::value;
+  for_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    using B = decltype(block);
+    using V = typename B::V;
     for (std::int64_t i = 0; i < n; ++i) {
-      const float* source = in + static_cast<std::int64_t>(row[i]) * width + column;
-      for (int x = 0; x < W; ++x) {
-        const int offset = x * Lanes<V>::count;
-        store<V>(out + i * width + column + offset,
-                 load<V>(source + offset) * load<V>(factor + column + offset));
+      const float* source = in + block.row(row[i]);
+      float* target = out + block.row(i);
+      for (int x = 0; x < B::W; ++x) {
+        const int offset = x * B::lanes;
+        store<V>(target + offset,
+                 load<V>(source + offset) * load<V>(factor + block.column + offset));
       }
     }
   });
@@ -192,17 +190,18 @@ void gather(const float* in, const std::uint32_t* row, const float* factor, std:
 
 void mix(const float* in, const float* matrix, int n_labels, std::int64_t first, std::int64_t last,
          int width, float* out) {
-  for_blocks(width, [&](auto vector, auto w, int column) __attribute__((always_inline)) {
-    using V = decltype(vector);
-    constexpr int W = decltype(w)::value;
+  for_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    using B = decltype(block);
+    using V = typename B::V;
     for (std::int64_t v = first; v < last; ++v) {
-      V sum[W] = {};
+      V sum[B::W] = {};
       for (int label = 0; label < n_labels; ++label) {
         const float amount = in[v * width + label];
-        const float* row = matrix + static_cast<std::int64_t>(label) * width + column;
-        for (int x = 0; x < W; ++x) sum[x] += load<V>(row + x * Lanes<V>::count) * amount;
+        const float* row = matrix + block.row(label);
+        for (int x = 0; x < B::W; ++x) sum[x] += load<V>(row + x * B::lanes) * amount;
       }
-      for (int x = 0; x < W; ++x) store<V>(out + v * width + column + x * Lanes<V>::count, sum[x]);
+      float* target = out + block.row(v);
+      for (int x = 0; x < B::W; ++x) store<V>(target + x * B::lanes, sum[x]);
     }
   });
 }
@@ -261,7 +260,7 @@ CRFSEG_INLINE V8 log_sum(const LabelStrip& in, std::int64_t first, int count, in
   }
   V8 total = {};
   for (int label = 0; label < n_labels; ++label) {
-    total += exp_nonpositive(read_tile(in, first, count, label) - top);
+    total += exp2_nonpositive((read_tile(in, first, count, label) - top) * log2_e);
   }
   return top + log_positive(total);
 }
@@ -288,12 +287,12 @@ void load_unary(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n
       V8 log_value;
       if (kind == UnaryKind::probabilities) {
         total += value;
-        const V8 floor = value * 0.0F + clip;
+        const V8 floor = V8{} + clip;
         log_value = log_positive(value > clip ? value : floor);
       } else if (kind == UnaryKind::logits) {
         log_value = value - shift;
       } else {
-        log_value = value > largest ? value * 0.0F + log_zero : -value;
+        log_value = value > largest ? V8{} + log_zero : -value;
       }
       for (int lane = 0; lane < count; ++lane) rows[lane * width + label] = log_value[lane];
     }
@@ -312,7 +311,7 @@ void load_unary(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n
 
 // Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
 template <class V, int W>
-CRFSEG_INLINE void softmax_block(float* rows, int n, int vectors) {
+CRFSEG_APART void softmax_block(float* rows, int n, int vectors) {
   const int lanes = Lanes<V>::count;
   const int count = W > 0 ? W : vectors;
   const int width = count * lanes;
@@ -324,12 +323,12 @@ CRFSEG_INLINE void softmax_block(float* rows, int n, int vectors) {
       for (int x = 1; x < count; ++x) top = maximum(top, load<V>(group + p * width + x * lanes));
       part[p] = top;
     }
-    const V top = reduce_rows<Max>(part);
+    const V top = reduce_rows<Max>(part) * log2_e;
     for (int p = 0; p < lanes; ++p) {
       V sum = {};
       for (int x = 0; x < count; ++x) {
         float* place = group + p * width + x * lanes;
-        const V e = exp_nonpositive(load<V>(place) - top[p]);
+        const V e = exp2_nonpositive(load<V>(place) * log2_e - top[p]);
         store<V>(place, e);
         sum += e;
       }
@@ -395,7 +394,7 @@ CRFSEG_INLINE void add_energy(FieldPass* pass, std::int64_t first, int n, const 
     const float* log_unary = pass->log_unary + (first + p) * pass->width;
     for (int label = 0; label < pass->n_labels; ++label) {
       const double mass = q[label];
-      if (mass <= 0.0) continue;
+      if (mass <= 2.0 * smallest) continue;
       double entropy = pass->entropy ? __builtin_log(mass) : 0.0;
       if (log_unary[label] <= log_zero) entropy = __builtin_inf();
       sum += mass * (entropy - 0.5 * (static_cast<double>(log_unary[label]) +
@@ -419,7 +418,10 @@ CRFSEG_INLINE void write_out(const FieldPass& pass, std::int64_t first, int n, c
   const LabelStrip& out = pass.out;
   for (int label = 0; label < pass.n_labels; ++label) {
     float* place = out.data + label * out.label_stride + first * out.point_stride;
-    for (int p = 0; p < n; ++p) place[p * out.point_stride] = q[p * pass.width + label];
+    for (int p = 0; p < n; ++p) {
+      const float value = q[p * pass.width + label];
+      place[p * out.point_stride] = value > 2.0F * smallest ? value : 0.0F;
+    }
   }
 }
 
@@ -434,29 +436,46 @@ CRFSEG_INLINE void write_labels(const FieldPass& pass, std::int64_t first, int n
   }
 }
 
+CRFSEG_INLINE Corners from_point(const Corners& at, std::int64_t first) {
+  return {at.corners, at.row + first * at.corners, at.weight + first * at.corners};
+}
+CRFSEG_INLINE const float* from_point(const float* scale, std::int64_t first) {
+  return scale != nullptr ? scale + first : nullptr;
+}
+
+// t = -U - message
+CRFSEG_INLINE void add_messages(const FieldPass& pass, std::int64_t first, int n, float* t) {
+  const float* base = pass.log_unary + first * pass.width;
+  for (int k = 0; k < pass.n_messages; ++k) {
+    const Message& m = pass.messages[k];
+    if (m.incoming == nullptr) continue;
+    slice_rows(from_point(m.at, first), from_point(m.slice_scale, first), m.incoming, base, n,
+               pass.width, t);
+    base = t;
+    if (m.self != nullptr) exclude_self(pass, m, first, n, t);
+  }
+  if (base != t) copy(base, static_cast<std::int64_t>(n) * pass.width, t);
+}
+
 CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float* t) {
   const int width = pass->width;
+  const std::int64_t floats = static_cast<std::int64_t>(n) * width;
   if (pass->fixed_q != nullptr) {
-    copy(pass->fixed_q + first * width, static_cast<std::int64_t>(n) * width, t);
+    copy(pass->fixed_q + first * width, floats, t);
   } else {
-    copy(pass->log_unary + first * width, static_cast<std::int64_t>(n) * width, t);
-    for (int k = 0; k < pass->n_messages; ++k) {
-      const Message& m = pass->messages[k];
-      if (m.incoming == nullptr) continue;
-      slice_rows<true>(m.at, m.slice_scale, m.incoming, first, n, width, t);
-      if (m.self != nullptr) exclude_self(*pass, m, first, n, t);
-    }
+    add_messages(*pass, first, n, t);
     if (pass->want_energy) return add_energy(pass, first, n, t);
     if (pass->z != nullptr) damp(*pass, first, n, t);
     softmax(t, n, width);
   }
   if (pass->want_change) note_change(pass, first, n, t);
-  if (pass->q != nullptr) copy(t, static_cast<std::int64_t>(n) * width, pass->q + first * width);
+  if (pass->q != nullptr) copy(t, floats, pass->q + first * width);
   if (pass->out.data != nullptr) write_out(*pass, first, n, t);
   if (pass->labels != nullptr) write_labels(*pass, first, n, t);
   for (int k = 0; k < pass->n_messages; ++k) {
     const Message& m = pass->messages[k];
-    if (m.outgoing != nullptr) splat_rows(m.at, m.splat_scale, t, first, n, width, m.outgoing);
+    if (m.outgoing == nullptr) continue;
+    splat_rows(from_point(m.at, first), from_point(m.splat_scale, first), t, n, width, m.outgoing);
   }
 }
 

@@ -17,11 +17,21 @@ constexpr int simplex_lanes = 8;
 constexpr int max_corners = 17;
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
 
+// How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of it.
+struct SimplexFrame {
+  int dim;
+  float scale[max_corners];
+  int shift[max_corners];  // of each quotient in a 64-bit key
+  std::uint64_t lowest;    // the packed lowest quotients
+};
+
 // Simplices of up to `simplex_lanes` points (math/permutohedral.h), lane by lane.
 struct Simplices {
   std::int32_t quotient[max_corners][simplex_lanes];
   std::int32_t rank[max_corners][simplex_lanes];
   float weight[max_corners][simplex_lanes];
+  std::uint64_t origin[simplex_lanes];  // key of the remainder-0 vertex, where 64 bits hold it
+  std::uint64_t order[simplex_lanes];   // of the coordinates: with the origin, it names the simplex
 };
 
 // A run of points and where they sit in one lattice. Weights are (n, corners), `scale` may be null.
@@ -79,7 +89,7 @@ struct FieldPass {
 
 struct Table {
   const char* name;
-  void (*find_simplices)(const float* features, int dim, int count, const float* scale,
+  void (*find_simplices)(const SimplexFrame& frame, const float* features, int count,
                          Simplices* out);
 
   void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,

@@ -29,21 +29,39 @@ namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
 
-void find_simplices(const float* features, int dim, int count, const float* scale, Simplices* out) {
+typedef std::uint64_t KeyLanes __attribute__((vector_size(8 * simplex_lanes)));
+
+static inline KeyLanes widen(permutohedral::IntLanes x) {
+  typedef std::int64_t Signed __attribute__((vector_size(8 * simplex_lanes)));
+  return reinterpret_cast<KeyLanes>(__builtin_convertvector(x, Signed));
+}
+
+void find_simplices(const SimplexFrame& frame, const float* features, int count, Simplices* out) {
   using permutohedral::FloatLanes;
   using permutohedral::IntLanes;
+  const int dim = frame.dim;
   FloatLanes feature[max_corners] = {};
   FloatLanes elevated[max_corners] = {};
   for (int axis = 0; axis < dim; ++axis) {
-    for (int lane = 0; lane < simplex_lanes; ++lane) {
-      feature[axis][lane] = lane < count ? features[lane * dim + axis] : 0.0F;
-    }
+    for (int lane = 0; lane < count; ++lane) feature[axis][lane] = features[lane * dim + axis];
   }
-  permutohedral::elevate(feature, dim, scale, elevated);
+  permutohedral::elevate(feature, dim, frame.scale, elevated);
   IntLanes quotient[max_corners];
   IntLanes rank[max_corners];
   FloatLanes weight[max_corners];
   permutohedral::find_simplex(elevated, dim, quotient, rank, weight);
+
+  // The ranks of all coordinates but two, and which of those two comes first.
+  KeyLanes origin = KeyLanes{} - frame.lowest;
+  KeyLanes order = {};
+  for (int i = 0; i < dim; ++i) {
+    origin += widen(quotient[i]) << static_cast<std::uint64_t>(frame.shift[i]);
+    if (i < dim - 1) order = order * static_cast<std::uint64_t>(dim + 1) + widen(rank[i]);
+  }
+  order = order + order + widen(-(rank[dim - 1] < rank[dim]));
+
+  __builtin_memcpy(out->origin, &origin, sizeof(KeyLanes));
+  __builtin_memcpy(out->order, &order, sizeof(KeyLanes));
   for (int i = 0; i <= dim; ++i) {
     __builtin_memcpy(out->quotient[i], &quotient[i], sizeof(IntLanes));
     __builtin_memcpy(out->rank[i], &rank[i], sizeof(IntLanes));

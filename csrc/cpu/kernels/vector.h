@@ -32,6 +32,7 @@ struct Lanes<V8> {
 };
 
 #define CRFSEG_INLINE static inline __attribute__((always_inline))
+#define CRFSEG_APART static __attribute__((noinline))  // its loop shall have all registers
 #if defined(__clang__)
 #define CRFSEG_SHUFFLE(Int, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -97,15 +98,19 @@ CRFSEG_INLINE V4 reduce_rows(const V4* rows) {
                 CRFSEG_SHUFFLE(I4, low, high, 2, 3, 6, 7));
 }
 
-// exp(x) for x <= 0 to 2e-7 relative; exactly 0 below 2^-80, so that products of weights and
-// probabilities never become denormal numbers, which are slow.
+constexpr float log2_e = 1.44269504F;
+
+// Nothing is less probable than this: products of weights and probabilities then never become
+// denormal numbers, which are slow. Results at the bound are taken for 0 where they are read.
+constexpr float log2_smallest = -80.0F;
+constexpr float smallest = 8.2718061e-25F;
+
+// 2^x for x <= 0 to 2e-7 relative, but at least `smallest`.
 template <class V>
-CRFSEG_INLINE V exp_nonpositive(V x) {
+CRFSEG_INLINE V exp2_nonpositive(V x) {
   typedef typename Lanes<V>::Int Int;
   constexpr float shift = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-  const V scaled = x * 1.44269504F;
-  const auto alive = scaled > -80.0F;
-  const V clamped = alive ? scaled : scaled * 0.0F - 80.0F;
+  const V clamped = x > log2_smallest ? x : V{} + log2_smallest;
   const V shifted = clamped + shift;
   const V fraction = clamped - (shifted - shift);
   V p = fraction * 0.00132764715F + 0.00967554133F;
@@ -118,7 +123,7 @@ CRFSEG_INLINE V exp_nonpositive(V x) {
   __builtin_memcpy(&exponent, &shifted, sizeof(V));
   bits += exponent << 23;
   __builtin_memcpy(&p, &bits, sizeof(V));
-  return alive ? p : p * 0.0F;
+  return p;
 }
 
 // log(x) for normal x > 0 to 1e-7 relative to max(1, |log x|).
