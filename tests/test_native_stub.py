@@ -62,7 +62,7 @@ def parameters(node):
 
 
 def meaning(annotation):
-    """A type as the stub spells it. pybind11 says what it would convert, the stub what it expects."""
+    """A type as the stub spells it: pybind11 says what it would convert, the stub what it expects."""
     text = ast.unparse(annotation)
     for pattern, spelling in (
         (r"typing\.SupportsInt \| typing\.SupportsIndex", "int"),
@@ -118,7 +118,7 @@ def test_parameters_and_results_agree(name, function, stub):
     assert meaning(compiled.returns) == meaning(stub.returns)
 
 
-@pytest.mark.parametrize(("cls", "member", "stub"), PROPERTIES, ids=str)
+@pytest.mark.parametrize(("cls", "member", "stub"), PROPERTIES, ids=[p[1] for p in PROPERTIES])
 def test_properties_are_read_only_and_of_the_declared_type(cls, member, stub):
     compiled = inspect.getattr_static(getattr(_core, cls), member)
     assert compiled.fset is None
