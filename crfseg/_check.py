@@ -55,9 +55,9 @@ def integer(where: str, name: str, value: Any, *, at_least: int = 0, at_most: in
     """An int in a range; True and 3.0 are not integers."""
     expected = "expected an integer"
     if at_least > _ANY_INT:
-        expected += f" of at least {at_least}" + (
-            f" and at most {at_most}" if at_most < _MANY else ""
-        )
+        expected += f" of at least {at_least}"
+    if at_most < _MANY or (is_number(value) and value > at_most):
+        expected += f" and at most {at_most}"
     if not is_number(value) or not isinstance(value, Integral):
         raise mistyped(where, f"{name} is {show(value)} ({type(value).__name__}); {expected}")
     if not at_least <= int(value) <= at_most:
@@ -293,14 +293,16 @@ def not_upsampled(
     return invalid(
         where,
         f"x has shape {tuple(shape)} and kind '{kind}' but image is {size[0]} x {size[1]}; "
-        f"expected the same height and width, as {kind} are not upsampled{hint}",
+        f"expected the same height and width, as {kind.rstrip('s')}s are not upsampled{hint}",
     )
 
 
 def wrong_batch(where: str, n_items: int, n_images: int) -> ValueError:
     """Neither one image for all nor one per item."""
     return invalid(
-        where, f"x has {n_items} items but image has {n_images}; expected 1 or {n_items} images"
+        where,
+        f"x has {n_items} item{'s' * (n_items != 1)} but image has {n_images}; "
+        f"expected {'1 image' if n_items == 1 else f'1 or {n_items} images'}",
     )
 
 
@@ -331,6 +333,15 @@ def missing_image(where: str) -> ValueError:
     return invalid(where, "image is None but the Bilateral term needs one; expected an image")
 
 
+def range_without_image(where: str, image_range: Any) -> ValueError:
+    """A range that no image of this term has."""
+    return invalid(
+        where,
+        f"image_range is {show(image_range)} but image is None; expected an image of the term's "
+        "own, or image_range in the call of refine",
+    )
+
+
 def too_many_dimensions(where: str, name: str, dim: int) -> ValueError:
     """The lattice would have more axes than it is built for."""
     return invalid(
@@ -338,21 +349,21 @@ def too_many_dimensions(where: str, name: str, dim: int) -> ValueError:
     )
 
 
-def sigma_too_small(where: str, name: str, sigma: float, axis: str, span: float) -> ValueError:
-    """In units of this sigma the features spread further than exact lattice keys reach."""
+def sigma_too_small(where: str, name: str, sigma: float, axis: str, reach: float) -> ValueError:
+    """In units of this sigma the features lie further out than exact lattice keys reach."""
     return invalid(
         where,
-        f"{name} = {show(sigma)} is too small: along {axis} the features span {span:.3g} sigmas, "
-        "more than exact lattice keys can hold; expected a larger sigma",
+        f"{name} = {show(sigma)} is too small: along {axis} features reach {reach:.3g} sigmas, "
+        "further than exact lattice keys hold; expected a larger sigma",
     )
 
 
-def wide_features(where: str, name: str, span: float) -> ValueError:
+def wide_features(where: str, name: str, reach: float) -> ValueError:
     """Like ``sigma_too_small``, for features that the caller has divided already."""
     return invalid(
         where,
-        f"{name} spans {span:.3g} sigmas, more than exact lattice keys can hold; "
-        "expected features divided by larger sigmas",
+        f"{name} reaches {reach:.3g} sigmas, further than exact lattice keys hold; "
+        "expected features divided by larger sigmas, or nearer to 0",
     )
 
 

@@ -18,7 +18,7 @@ SUM_TOLERANCE = 1e-2
 NEGATIVE_TOLERANCE = 1e-6
 """How far below 0 (or above 1) rounding may carry a probability."""
 
-_AXES = {"C": "label", "H": "row", "W": "column", "N": "item"}
+_AXES = {"C": "label", "H": "row", "W": "column", "K": "channel", "N": "item"}
 
 
 def place(index: Sequence[int], axes: str) -> str:
@@ -37,7 +37,12 @@ def _index(flat: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _axes(array: NDArray[Any]) -> str:
-    return {3: "CHW", 2: ""}.get(array.ndim, "")
+    """Names of the axes of (C, *spatial) scores, where they have names."""
+    return "CHW" if array.ndim == 3 else ""
+
+
+def _label_axes(array: NDArray[Any]) -> str:
+    return {2: "HW", 3: "NHW"}.get(array.ndim, "")
 
 
 def non_finite(
@@ -72,7 +77,7 @@ def probabilities(
     lowest = _index(values.argmin(), values.shape)
     if values[lowest] < -NEGATIVE_TOLERANCE:
         found = f"{name} has {show(values[lowest])} at {place(lowest, _axes(values))}"
-        return invalid(where, f"{found}; expected {_what_else(where, name, guessed)}")
+        return invalid(where, f"{found}; expected {_what_else(where, guessed)}")
     return _wrong_sum(where, name, values, guessed)
 
 
@@ -89,7 +94,7 @@ def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> Va
             f"{found}, but to 1 over its last axis; expected the label axis first "
             f"(np.moveaxis({name}, -1, 0))",
         )
-    return invalid(where, f"{found}; expected {_what_else(where, name, guessed)}")
+    return invalid(where, f"{found}; expected {_what_else(where, guessed)}")
 
 
 def _are_log_probabilities(values: NDArray[Any]) -> bool:
@@ -105,15 +110,13 @@ def _say_logits(where: str, name: str) -> str:
     return f"pass np.exp({name})" if where != "unary_from_probs" else "use unary_from_logits"
 
 
-def _what_else(where: str, name: str, guessed: bool) -> str:
+def _what_else(where: str, guessed: bool) -> str:
     expected = "probabilities of at least 0 that sum to 1 within 0.01 at every point"
     if where != "refine":
         return expected
     if guessed:
         return f"{expected}, or kind= to say what it holds: 'logits', 'probs', 'labels' or 'mask'"
-    return (
-        f"{expected}; scores before softmax need kind='logits', sigmoid outputs {name} / {name}.sum"
-    )
+    return f"{expected} (scores before softmax need kind='logits')"
 
 
 def energies(where: str, name: str, unary: NDArray[Any]) -> ValueError:
@@ -140,11 +143,12 @@ def label_range(
 ) -> ValueError:
     """A label that no unary has a row for."""
     at = _first(bad)
-    hint = "" if (value := int(labels[at])) >= n_labels else " (a wrapped-around 'no label'?)"
+    value = int(labels[at])
+    expected = f"expected 0 to {n_labels - 1}"
+    if where in ("refine", "unary_from_labels"):
+        expected += f", or ignore_index={value} if it marks points without a label"
     return invalid(
-        where,
-        f"{name} has label {value} at {place(at, 'HW')}{hint}; expected 0 to {n_labels - 1}, or "
-        f"ignore_index={value} if it marks points without a label",
+        where, f"{name} has label {value} at {place(at, _label_axes(labels))}; {expected}"
     )
 
 
@@ -179,7 +183,7 @@ def mask_values(where: str, name: str, mask: NDArray[Any]) -> ValueError:
     """Not two-valued, or not a foreground probability."""
     if mask.dtype.kind == "f":
         if not np.isfinite(mask).all():
-            return non_finite(where, name, mask)
+            return non_finite(where, name, mask, _label_axes(mask))
         low, high = show(mask.min()), show(mask.max())
         return invalid(
             where,

@@ -93,7 +93,8 @@ def checked_range(where: str, image_range: Any) -> Range | None:
     if image_range is None:
         return None
     low, high = check.parts(where, "image_range", image_range, ("lo", "hi"))
-    low, high = check.finite(where, "lo", low), check.finite(where, "hi", high)
+    low = check.finite(where, "image_range lo", low)
+    high = check.finite(where, "image_range hi", high)
     if not low < high:
         raise check.invalid(where, f"image_range is {(low, high)}; expected lo below hi")
     return low, high
@@ -133,5 +134,5 @@ def _check_values(
     if low >= wanted[0] - slack and high <= wanted[1] + slack:
         return
     if not np.isfinite(low) or not np.isfinite(high):
-        raise explain.non_finite(where, name, values[..., 0] if values.shape[-1] == 1 else values)
+        raise explain.non_finite(where, name, values, "HWK")
     raise explain.image_range(where, name, low, high, wanted, given=given)

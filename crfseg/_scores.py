@@ -119,6 +119,9 @@ def _stretch(
     where: str, array: NDArray[Any], known: list[str], upsample: str | bool, size: Size
 ) -> tuple[str, str]:
     """Layout and alignment of scores that do not have the image's size."""
+    for one in known:
+        if _size_in(array, one) == size[::-1]:
+            raise check.mismatched_sizes(where, array.shape, one, size)
     wanted = ("half-pixel", "align-corners") if upsample == "auto" else (upsample,)
     fits = {
         one: [a for a in alignments(_size_in(array, one), size) if a in wanted] for one in known

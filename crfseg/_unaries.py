@@ -39,7 +39,7 @@ class Unaries:
         self._size = size
         self._rule = _rule_of(where, scores.kind, n_labels, confidence, ignore_index)
         self.foreground = 1
-        if scores.array.size > 0:
+        if scores.array.size > 0 and not scores.is_soft:
             least = memory.mean_field_bytes(size[0] * size[1], 1, ())
             memory.require(where, f"x of shape {scores.array.shape}", least)
             self._look_at_values()

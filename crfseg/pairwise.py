@@ -95,6 +95,8 @@ class Bilateral(_Options):
     def __post_init__(self) -> None:
         where = "Bilateral"
         _check_options(where, self, self.weight)
+        if self.image is None and self.image_range is not None:
+            raise check.range_without_image(where, self.image_range)
         _assign(
             self,
             sigma_xy=check.sigmas(where, "sigma_xy", self.sigma_xy),
