@@ -62,7 +62,7 @@ def parameters(node):
 
 
 def meaning(annotation):
-    """A type as the stub spells it: pybind11 says what it would convert, the stub what it expects."""
+    """A type as the stub spells it; pybind11 says what it converts, the stub what it expects."""
     text = ast.unparse(annotation)
     for pattern, spelling in (
         (r"typing\.SupportsInt \| typing\.SupportsIndex", "int"),
