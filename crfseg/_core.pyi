@@ -6,6 +6,7 @@ what is written to (``out``) must be writeable. Arguments are trusted: ``crfseg`
 The GIL is released; ``KeyboardInterrupt`` is honoured between iterations.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -29,7 +30,9 @@ class KeyRange(ValueError):
     """``args = (axis, lo, hi)``: features along ``axis`` span more than exact lattice keys can hold."""
 
 class Lattice:
-    def __init__(self, features: NDArray[np.float32], fill: int, passes: int, threads: int) -> None: ...
+    def __init__(
+        self, features: NDArray[np.float32], fill: Sequence[int], passes: int, threads: int
+    ) -> None: ...
     @property
     def n_points(self) -> int: ...
     @property
@@ -37,7 +40,7 @@ class Lattice:
     @property
     def dim(self) -> int: ...
     @property
-    def fill(self) -> int: ...
+    def fill(self) -> list[int]: ...
     @property
     def passes(self) -> int: ...
     @property

@@ -9,10 +9,10 @@
 // symmetric; its adjoint runs the axes in reverse, and training depends on it.
 //
 // Two knobs buy accuracy. `passes` repeats each B_j on a lattice that is finer by as much, so that
-// the filter's variance stays 1: each pass adds 1/2 (d+1)^2, splat and slice together 1/6 (d+1)^2,
-// hence the scale sqrt(passes/2 + 1/6) (d+1). `fill` m >= 1 adds every vertex that has at least m
-// of its 2 (d+1) neighbours among those touched by points: most of the error of a plain lattice
-// comes from vertices missing during the blur.
+// the filter's variance stays 1: a pass [s, 1-2s, s] adds 2s (d+1)^2, splat and slice together 1/6
+// (d+1)^2, hence the scale sqrt(2s passes + 1/6) (d+1). `fill` is a list of rounds: a round m adds
+// every vertex that has at least m of its 2 (d+1) neighbours among those present, because most of
+// the error of a plain lattice comes from vertices missing during the blur.
 #pragma once
 
 #include <cstdint>
@@ -31,20 +31,20 @@ class Lattice {
  public:
   // features: (n_points, dim) in units of their standard deviations, finite.
   // Throws NonFiniteFeature, KeyRange, std::bad_alloc.
-  Lattice(const float* features, std::int64_t n_points, int dim, int fill, int passes, int threads);
+  Lattice(const float* features, std::int64_t n_points, int dim, std::vector<int> fill, int passes,
+          int threads);
 
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain; found once.
   const Buffer<float>& normalizer(int threads) const;
-  // Each pass of the blur along an axis is [s, 1 - 2s, s].
-  double blur_side() const;
   std::int64_t n_local() const { return local_begin.back(); }
   std::int64_t local_rows(std::int64_t strip) const {
     return local_begin[strip + 1] - local_begin[strip];
   }
 
   std::int64_t n_points = 0, n_vertices = 0;  // 64-bit: a 50k x 50k image has 1.5e10 corners
-  int dim = 0, fill = 0, passes = 1;
+  int dim = 0, passes = 1;
+  std::vector<int> fill;
   Strips strips;
 
   // Points see the vertices through their strip's own rows, numbered from 0 in order of first
@@ -64,9 +64,19 @@ class Lattice {
   mutable Buffer<float> normalizer_;
 };
 
+// One pass of the blur along an axis is [side, 1 - 2 side, side]. K&K's 1/4 for a single pass. Two
+// passes of 0.225 come closer to a Gaussian than two of 1/4 if the lattice is also stretched a
+// little: found by search over labels that differ from the exact model's
+// (benchmarks/bench_accuracy.py).
+struct BlurShape {
+  double side = 0.25, stretch = 1.0;
+
+  static BlurShape of(int passes) { return passes == 2 ? BlurShape{0.225, 1.03} : BlurShape{}; }
+};
+
 // What `gain` of a lattice makes K the Gaussian of height 1: the inverse of an isolated point's
 // mean response to itself. Depends on its three arguments alone.
-double lattice_gain(int dim, int fill, int passes);
+double lattice_gain(int dim, const std::vector<int>& fill, int passes);
 
 // The diagonal of K / gain.
 void self_response(const Lattice& lattice, int threads, float* out);

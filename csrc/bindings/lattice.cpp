@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "lattice.h"
 
+#include <pybind11/stl.h>
+
+#include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "bindings/bindings.h"
 
@@ -9,14 +13,15 @@ namespace crfseg {
 namespace bindings {
 namespace {
 
-std::shared_ptr<Lattice> build(const ContiguousFloats& features, int fill, int passes,
+std::shared_ptr<Lattice> build(const ContiguousFloats& features, std::vector<int> fill, int passes,
                                int threads) {
   expect(features.ndim() == 2 && features.shape(1) >= 1 && features.shape(1) <= 16,
          "expected (N, d) features, d from 1 to 16");
-  expect(fill >= 0 && passes >= 1 && passes <= 8, "expected fill >= 0 and passes from 1 to 8");
+  expect(passes >= 1 && passes <= 8, "expected passes from 1 to 8");
   const py::gil_scoped_release release;
   return std::make_shared<Lattice>(features.data(), features.shape(0),
-                                   static_cast<int>(features.shape(1)), fill, passes, threads);
+                                   static_cast<int>(features.shape(1)), std::move(fill), passes,
+                                   threads);
 }
 
 FloatArray filter(const Lattice& lattice, const ContiguousFloats& values, int normalization,

@@ -79,7 +79,7 @@ void VertexRows::start_blur(std::int64_t first, std::int64_t last) {
 void VertexRows::blur_axis(int axis, std::int64_t first, std::int64_t last) {
   active_kernels().blur(
       front_.data(), lattice_->neighbours.data() + axis * lattice_->n_vertices * 2,
-      static_cast<float>(lattice_->blur_side()), first, last, width_, back_.data());
+      static_cast<float>(BlurShape::of(lattice_->passes).side), first, last, width_, back_.data());
 }
 
 void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads) {

@@ -29,7 +29,7 @@ std::vector<float> isolated_points(int n, int dim) {
   return features;
 }
 
-double measure_gain(int dim, int fill, int passes) {
+double measure_gain(int dim, const std::vector<int>& fill, int passes) {
   const int n = 256;
   const Lattice lattice(isolated_points(n, dim).data(), n, dim, fill, passes, 1);
   std::vector<float> response(n);
@@ -41,9 +41,9 @@ double measure_gain(int dim, int fill, int passes) {
 
 }  // namespace
 
-double lattice_gain(int dim, int fill, int passes) {
+double lattice_gain(int dim, const std::vector<int>& fill, int passes) {
   static std::mutex mutex;
-  static std::map<std::tuple<int, int, int>, double> known;
+  static std::map<std::tuple<int, std::vector<int>, int>, double> known;
   const std::lock_guard<std::mutex> lock(mutex);
   const auto [place, missing] = known.try_emplace({dim, fill, passes}, 0.0);
   if (missing) place->second = measure_gain(dim, fill, passes);

@@ -19,8 +19,8 @@ struct KeyRanges {
   int bits[permutohedral::max_dim] = {};
   int remainder_bits = 0, total_bits = 0;
 
-  // lo, hi: (dim) ranges of the features. Throws KeyRange.
-  static KeyRanges of(int dim, int passes, const float* lo, const float* hi);
+  // rounds: of filling; lo, hi: (dim) ranges of the features. Throws KeyRange.
+  static KeyRanges of(int dim, int passes, int rounds, const float* lo, const float* hi);
   kernels::SimplexFrame frame() const;
 };
 

@@ -16,8 +16,8 @@
 
 namespace crfseg {
 
-// Large strips share few vertices; small ones keep their rows in the second-level cache and give many
-// threads something to do. A dozen divides well among 2, 3, 4, 6 and 12 threads.
+// Large strips share few vertices; small ones keep their rows in the second-level cache and give
+// many threads something to do. A dozen divides well among 2, 3, 4, 6 and 12 threads.
 Strips Strips::of(std::int64_t n_points) {
   const std::int64_t smallest = 4096, largest = 32768, enough = 12;
   Strips strips;
@@ -67,7 +67,11 @@ template <class Key>
 class StripBuilder {
  public:
   StripBuilder(const KeyRanges& ranges, Lattice* lattice, std::vector<Key>* keys)
-      : dim_(ranges.dim), layout_(ranges), frame_(ranges.frame()), lattice_(*lattice), keys_(*keys) {}
+      : dim_(ranges.dim),
+        layout_(ranges),
+        frame_(ranges.frame()),
+        lattice_(*lattice),
+        keys_(*keys) {}
 
   void build(const float* features, std::int64_t begin, std::int64_t end) {
     const kernels::Table& kernels = active_kernels();
@@ -226,8 +230,8 @@ void build(const KeyRanges& ranges, const float* features, int threads, Lattice*
   std::copy(vertex.begin(), vertex.end(), lattice->local_vertex.begin());
 
   const KeyLayout<Key> layout(ranges);
-  if (lattice->fill > 0) {
-    add_missing_neighbours(layout, lattice->dim, lattice->fill, threads, &index);
+  for (const int at_least : lattice->fill) {
+    add_missing_neighbours(layout, lattice->dim, at_least, threads, &index);
   }
   lattice->n_vertices = index.size();
   find_neighbours(layout, index, threads, lattice);
@@ -238,11 +242,13 @@ void build(const KeyRanges& ranges, const float* features, int threads, Lattice*
 
 }  // namespace
 
-KeyRanges KeyRanges::of(int dim, int passes, const float* lo, const float* hi) {
+KeyRanges KeyRanges::of(int dim, int passes, int rounds, const float* lo, const float* hi) {
   KeyRanges ranges;
   ranges.dim = dim;
   const int corners = dim + 1;
-  const double deviation = corners * std::sqrt(0.5 * passes + 1.0 / 6.0);
+  const BlurShape shape = BlurShape::of(passes);
+  const double deviation =
+      corners * shape.stretch * std::sqrt(2.0 * shape.side * passes + 1.0 / 6.0);
   double low[permutohedral::max_corners] = {};
   double high[permutohedral::max_corners] = {};
   double reach = 0.0;
@@ -269,8 +275,8 @@ KeyRanges KeyRanges::of(int dim, int passes, const float* lo, const float* hi) {
   ranges.remainder_bits = 1;
   while ((1 << ranges.remainder_bits) < corners) ++ranges.remainder_bits;
   ranges.total_bits = ranges.remainder_bits;
-  // Room for rounding, for the corners of the simplex, and for the neighbours of a filled ring.
-  const int margin = 5;
+  // Room for rounding, for the corners of the simplex, and for the neighbours of filled rings.
+  const int margin = 4 + rounds;
   for (int j = 0; j < corners; ++j) {
     if (std::max(-low[j], high[j]) > permutohedral::max_elevated) {
       throw KeyRange(widest, lo[widest], hi[widest]);
@@ -300,16 +306,17 @@ kernels::SimplexFrame KeyRanges::frame() const {
   return frame;
 }
 
-Lattice::Lattice(const float* features, std::int64_t points, int dimension, int fill_neighbours,
-                 int blur_passes, int threads)
+Lattice::Lattice(const float* features, std::int64_t points, int dimension,
+                 std::vector<int> fill_rounds, int blur_passes, int threads)
     : n_points(points),
       dim(dimension),
-      fill(fill_neighbours),
       passes(blur_passes),
+      fill(std::move(fill_rounds)),
       strips(Strips::of(points)),
       local_begin{0} {
   const FeatureRange range = feature_range(features, strips, dim, threads);
-  const KeyRanges ranges = KeyRanges::of(dim, passes, range.lo.data(), range.hi.data());
+  const KeyRanges ranges =
+      KeyRanges::of(dim, passes, static_cast<int>(fill.size()), range.lo.data(), range.hi.data());
   corner_row.resize(n_points * (dim + 1));
   corner_weight.resize(n_points * (dim + 1));
   if (ranges.total_bits <= 64) {
@@ -318,8 +325,6 @@ Lattice::Lattice(const float* features, std::int64_t points, int dimension, int 
     build<WideKey>(ranges, features, threads, this);
   }
 }
-
-double Lattice::blur_side() const { return 0.25; }
 
 std::int64_t Lattice::nbytes() const {
   return corner_row.nbytes() + corner_weight.nbytes() + local_vertex.nbytes() +

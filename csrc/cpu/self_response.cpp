@@ -23,8 +23,8 @@ class Walker {
       : lattice_(lattice),
         corners_(lattice.dim + 1),
         absent_(static_cast<std::uint32_t>(lattice.n_vertices)),
-        side_(lattice.blur_side()),
-        centre_(1.0 - 2.0 * lattice.blur_side()) {}
+        side_(BlurShape::of(lattice.passes).side),
+        centre_(1.0 - 2.0 * side_) {}
 
   // sum over corners a, b of weight[a] weight[b] B[b][a]
   double response(const std::uint32_t* vertex, const float* weight) {

@@ -14,8 +14,8 @@ namespace CRFSEG_ISA {
 
 // ---- rows of one lattice -----------------------------------------------------------------------
 
-// What a block of code handles of each row: `vectors` vectors V from `column` on. In narrow rows that
-// is all there is, and their length is known to the compiler.
+// What a block of code handles of each row: `vectors` vectors V from `column` on. In narrow rows
+// that is all there is, and their length is known to the compiler.
 template <class Vector, int vectors, bool whole_row>
 struct Block {
   typedef Vector V;
@@ -31,20 +31,30 @@ struct Block {
 template <class F>
 CRFSEG_INLINE void for_blocks(int width, F&& f) {
   switch (width) {
-    case 1: return f(Block<float, 1, true>{width, 0});
-    case 4: return f(Block<V4, 1, true>{width, 0});
-    case 8: return f(Block<V8, 1, true>{width, 0});
-    case 16: return f(Block<V8, 2, true>{width, 0});
-    case 24: return f(Block<V8, 3, true>{width, 0});
-    default: break;
+    case 1:
+      return f(Block<float, 1, true>{width, 0});
+    case 4:
+      return f(Block<V4, 1, true>{width, 0});
+    case 8:
+      return f(Block<V8, 1, true>{width, 0});
+    case 16:
+      return f(Block<V8, 2, true>{width, 0});
+    case 24:
+      return f(Block<V8, 3, true>{width, 0});
+    default:
+      break;
   }
   int column = 0;
   for (; width - column >= 32; column += 32) f(Block<V8, 4, false>{width, column});
   switch (width - column) {
-    case 8: return f(Block<V8, 1, false>{width, column});
-    case 16: return f(Block<V8, 2, false>{width, column});
-    case 24: return f(Block<V8, 3, false>{width, column});
-    default: return;
+    case 8:
+      return f(Block<V8, 1, false>{width, column});
+    case 16:
+      return f(Block<V8, 2, false>{width, column});
+    case 24:
+      return f(Block<V8, 3, false>{width, column});
+    default:
+      return;
   }
 }
 
@@ -105,9 +115,12 @@ CRFSEG_INLINE void slice_rows(Corners at, const float* scale, const float* rows,
   for_blocks(width, [&](auto block) {
     using B = decltype(block);
     switch (at.corners) {
-      case 3: return slice_block<B, 3>(block, at, scale, rows, base, n, values);
-      case 6: return slice_block<B, 6>(block, at, scale, rows, base, n, values);
-      default: return slice_block<B, 0>(block, at, scale, rows, base, n, values);
+      case 3:
+        return slice_block<B, 3>(block, at, scale, rows, base, n, values);
+      case 6:
+        return slice_block<B, 6>(block, at, scale, rows, base, n, values);
+      default:
+        return slice_block<B, 0>(block, at, scale, rows, base, n, values);
     }
   });
 }
@@ -117,9 +130,12 @@ CRFSEG_INLINE void splat_rows(Corners at, const float* scale, const float* value
   for_blocks(width, [&](auto block) {
     using B = decltype(block);
     switch (at.corners) {
-      case 3: return splat_block<B, 3>(block, at, scale, values, n, rows);
-      case 6: return splat_block<B, 6>(block, at, scale, values, n, rows);
-      default: return splat_block<B, 0>(block, at, scale, values, n, rows);
+      case 3:
+        return splat_block<B, 3>(block, at, scale, values, n, rows);
+      case 6:
+        return splat_block<B, 6>(block, at, scale, values, n, rows);
+      default:
+        return splat_block<B, 0>(block, at, scale, values, n, rows);
     }
   });
 }

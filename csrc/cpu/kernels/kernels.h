@@ -17,7 +17,8 @@ constexpr int simplex_lanes = 8;
 constexpr int max_corners = 17;
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
 
-// How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of it.
+// How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of
+// it.
 struct SimplexFrame {
   int dim;
   float scale[max_corners];
