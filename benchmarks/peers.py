@@ -9,7 +9,7 @@ mean field of two Potts kernels with symmetric normalisation after 10 iterations
 import os
 from collections.abc import Callable
 from importlib import import_module, metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,3 +77,31 @@ def contender(name: str, threads: int, isa: str | None) -> Contender:
     if name == "pydensecrf2":
         return pydensecrf2()
     return crfseg(name.removeprefix("crfseg "), threads, isa)
+
+
+def pydensecrf2_filters(
+    unary: Floats, image: NDArray[np.uint8], parameters: Parameters
+) -> tuple[Floats, Floats]:
+    """Both kernels' filters of softmax(-unary), (N, C) each, up to a number per pixel.
+
+    pydensecrf2 shows no filter, but one mean-field update with one kernel of weight 1 gives
+    Q_1 = softmax(-unary + K Q_0), hence K Q_0 = log Q_1 + unary + a number per pixel.
+    """
+    densecrf = import_module("pydensecrf.densecrf")
+    height, width = image.shape[:2]
+    (sigma, _), (sigma_xy, sigma_rgb, _) = parameters
+
+    def update(add: Callable[[Any], None]) -> Floats:
+        crf = densecrf.DenseCRF2D(width, height, unary.shape[1])
+        crf.setUnaryEnergy(np.ascontiguousarray(unary.T))
+        add(crf)
+        return np.asarray(np.log(np.array(crf.inference(1)).T) + unary, np.float32)
+
+    return (
+        update(lambda crf: crf.addPairwiseGaussian(sxy=sigma, compat=1)),
+        update(
+            lambda crf: crf.addPairwiseBilateral(
+                sxy=sigma_xy, srgb=sigma_rgb, rgbim=image, compat=1
+            )
+        ),
+    )
