@@ -76,6 +76,8 @@ class StripBuilder {
   void build(const float* features, std::int64_t begin, std::int64_t end) {
     const kernels::Table& kernels = active_kernels();
     kernels::Simplices simplices;
+    table_ = KeyTable<SimplexKey>((end - begin) / 4);
+    vertices_ = KeyTable<Key>((end - begin) / 8);
     for (std::int64_t first = begin; first < end; first += kernels::simplex_lanes) {
       const int count =
           static_cast<int>(std::min<std::int64_t>(kernels::simplex_lanes, end - first));

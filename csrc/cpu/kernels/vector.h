@@ -105,6 +105,25 @@ constexpr float log2_e = 1.44269504F;
 constexpr float log2_smallest = -80.0F;
 constexpr float smallest = 8.2718061e-25F;
 
+// Lane i of vector j becomes lane j of vector i.
+CRFSEG_INLINE void transpose(V8* m) {
+  V8 a[8], b[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = CRFSEG_SHUFFLE(I8, m[i], m[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+    a[i + 1] = CRFSEG_SHUFFLE(I8, m[i], m[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int k = 0; k < 2; ++k) {
+      b[i + k] = CRFSEG_SHUFFLE(I8, a[i + k], a[i + k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      b[i + k + 2] = CRFSEG_SHUFFLE(I8, a[i + k], a[i + k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    m[i] = CRFSEG_SHUFFLE(I8, b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    m[i + 4] = CRFSEG_SHUFFLE(I8, b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
 // 2^x for x <= 0 to 2e-7 relative, but at least `smallest`.
 template <class V>
 CRFSEG_INLINE V exp2_nonpositive(V x) {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+// Slice and splat of rows of labels, a block of vectors at a time. Everything is static: see
+// kernels.h.
+#pragma once
+
+#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/vector.h"
+
+namespace crfseg {
+namespace kernels {
+namespace CRFSEG_ISA {
+
+// What a block of code handles of each row: `vectors` vectors V from `column` on. In narrow rows
+// that is all there is, and their length is known to the compiler.
+template <class Vector, int vectors, bool whole_row>
+struct Block {
+  typedef Vector V;
+  enum { W = vectors, lanes = Lanes<Vector>::count };
+  int width, column;
+
+  std::int64_t row(std::int64_t i) const {
+    return whole_row ? i * (vectors * lanes) : i * width + column;
+  }
+};
+
+// Calls f with the widest blocks that fit, until all floats of a row are done.
+template <class F>
+CRFSEG_INLINE void for_blocks(int width, F&& f) {
+  switch (width) {
+    case 1:
+      return f(Block<float, 1, true>{width, 0});
+    case 4:
+      return f(Block<V4, 1, true>{width, 0});
+    case 8:
+      return f(Block<V8, 1, true>{width, 0});
+    case 16:
+      return f(Block<V8, 2, true>{width, 0});
+    case 24:
+      return f(Block<V8, 3, true>{width, 0});
+    default:
+      break;
+  }
+  int column = 0;
+  for (; width - column >= 32; column += 32) f(Block<V8, 4, false>{width, column});
+  switch (width - column) {
+    case 8:
+      return f(Block<V8, 1, false>{width, column});
+    case 16:
+      return f(Block<V8, 2, false>{width, column});
+    case 24:
+      return f(Block<V8, 3, false>{width, column});
+    default:
+      return;
+  }
+}
+
+// values[p] = base[p] + scale[p] * sum over corners of weight * rows[corner]; no base is zero.
+enum { prefetch_points = 48 };  // unaries come from memory: ask for them a batch and a half ahead
+
+template <class B, int C>
+CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const float* rows,
+                              const float* base, std::int64_t n, float* values) {
+  typedef typename B::V V;
+  const int corners = C > 0 ? C : at.corners;
+  for (std::int64_t p = 0; p < n; ++p) {
+    const std::uint32_t* row = at.row + p * corners;
+    const float* weight = at.weight + p * corners;
+    V sum[B::W];
+    const float* source = rows + block.row(row[0]);
+    for (int x = 0; x < B::W; ++x) sum[x] = load<V>(source + x * B::lanes) * weight[0];
+    for (int j = 1; j < corners; ++j) {
+      source = rows + block.row(row[j]);
+      for (int x = 0; x < B::W; ++x) sum[x] += load<V>(source + x * B::lanes) * weight[j];
+    }
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    float* target = values + block.row(p);
+    if (base != nullptr) __builtin_prefetch(base + block.row(p + prefetch_points));
+    const float* start = base != nullptr ? base + block.row(p) : nullptr;
+    for (int x = 0; x < B::W; ++x) {
+      const V from = start != nullptr ? load<V>(start + x * B::lanes) : V{};
+      store<V>(target + x * B::lanes, from + sum[x] * factor);
+    }
+  }
+}
+
+template <class B, int C>
+CRFSEG_APART void splat_block(B block, Corners at, const float* scale, const float* values,
+                              std::int64_t n, float* rows) {
+  typedef typename B::V V;
+  const int corners = C > 0 ? C : at.corners;
+  for (std::int64_t p = 0; p < n; ++p) {
+    const std::uint32_t* row = at.row + p * corners;
+    const float* weight = at.weight + p * corners;
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    const float* source = values + block.row(p);
+    V value[B::W];
+    for (int x = 0; x < B::W; ++x) value[x] = load<V>(source + x * B::lanes) * factor;
+    for (int j = 0; j < corners; ++j) {
+      float* target = rows + block.row(row[j]);
+      for (int x = 0; x < B::W; ++x) {
+        float* place = target + x * B::lanes;
+        store<V>(place, load<V>(place) + value[x] * weight[j]);
+      }
+    }
+  }
+}
+
+// Images have 2 spatial dimensions and mostly 3 colours: 3 and 6 corners deserve code of their own.
+CRFSEG_INLINE void slice_rows(Corners at, const float* scale, const float* rows, const float* base,
+                              std::int64_t n, int width, float* values) {
+  for_blocks(width, [&](auto block) {
+    using B = decltype(block);
+    switch (at.corners) {
+      case 3:
+        return slice_block<B, 3>(block, at, scale, rows, base, n, values);
+      case 6:
+        return slice_block<B, 6>(block, at, scale, rows, base, n, values);
+      default:
+        return slice_block<B, 0>(block, at, scale, rows, base, n, values);
+    }
+  });
+}
+
+CRFSEG_INLINE void splat_rows(Corners at, const float* scale, const float* values, std::int64_t n,
+                              int width, float* rows) {
+  for_blocks(width, [&](auto block) {
+    using B = decltype(block);
+    switch (at.corners) {
+      case 3:
+        return splat_block<B, 3>(block, at, scale, values, n, rows);
+      case 6:
+        return splat_block<B, 6>(block, at, scale, values, n, rows);
+      default:
+        return splat_block<B, 0>(block, at, scale, values, n, rows);
+    }
+  });
+}
+
+}  // namespace CRFSEG_ISA
+}  // namespace kernels
+}  // namespace crfseg
