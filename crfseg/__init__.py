@@ -13,7 +13,7 @@ from .refine import refine
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
 
 Error = core.Error
-"""What the native core raises where it cannot go on."""
+Error.__doc__ = "What the native core raises where it cannot go on."
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check as check
+from . import _fault as fault
 
 Restore = Callable[[NDArray[Any]], Any]
 _DLPACK_CPU = 1
@@ -31,7 +31,7 @@ def open_array(where: str, name: str, value: Any) -> tuple[NDArray[Any], Restore
     if _is_tensor(value):
         return _open_tensor(where, name, value)
     if isinstance(value, np.ma.MaskedArray):
-        raise check.masked_array(where, name)
+        raise fault.masked_array(where, name)
     return _numeric(where, name, _as_numpy(where, name, value)), _unchanged
 
 
@@ -54,7 +54,7 @@ def _unchanged(result: NDArray[Any]) -> NDArray[Any]:
 
 def _numeric(where: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
-        raise check.wrong_dtype(where, name, array.dtype, "real numbers")
+        raise fault.wrong_dtype(where, name, array.dtype, "real numbers")
     return array
 
 
@@ -66,9 +66,9 @@ def _is_tensor(value: Any) -> bool:
 def _open_tensor(where: str, name: str, tensor: Any) -> tuple[NDArray[Any], Restore]:
     torch = sys.modules["torch"]
     if tensor.device.type != "cpu":
-        raise check.on_a_device(where, name, tensor.device)
+        raise fault.on_a_device(where, name, tensor.device)
     if tensor.layout is not torch.strided:
-        raise check.wrong_dtype(where, name, f"{tensor.dtype} ({tensor.layout})", "a dense tensor")
+        raise fault.wrong_dtype(where, name, f"{tensor.dtype} ({tensor.layout})", "a dense tensor")
     dense = tensor.detach().resolve_conj().resolve_neg()
     if tensor.dtype is torch.bfloat16:
         return dense.float().numpy(), lambda result: _tensor(torch, result, tensor.dtype)
@@ -83,15 +83,15 @@ def _tensor(torch: Any, result: NDArray[Any], dtype: Any) -> Any:
 
 def _as_numpy(where: str, name: str, value: Any) -> NDArray[Any]:
     if value is None or isinstance(value, str | bytes | dict | set):
-        raise check.not_an_array(where, name, value)
+        raise fault.not_an_array(where, name, value)
     device = getattr(value, "__dlpack_device__", None)
     if device is not None and int(device()[0]) != _DLPACK_CPU:
-        raise check.on_a_device(where, name, tuple(int(part) for part in device()))
+        raise fault.on_a_device(where, name, tuple(int(part) for part in device()))
     takes_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
     try:
         array = np.from_dlpack(value) if takes_dlpack else np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise check.not_an_array(where, name, value, error) from error
+        raise fault.not_an_array(where, name, value, error) from error
     if array.dtype == object:
-        raise check.not_an_array(where, name, value)
+        raise fault.not_an_array(where, name, value)
     return array

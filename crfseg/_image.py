@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import _explain as explain
+from . import _fault as fault
 from ._containers import as_array
 
 Range = tuple[float, float]
@@ -49,15 +50,15 @@ def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
     """
     mode = getattr(image, "mode", None)
     if mode in ("P", "PA"):
-        raise check.palette_image(where, name, mode)
+        raise fault.palette_image(where, name, mode)
     array = as_array(where, name, image)
     if array.ndim == ndim:
         array = array[..., np.newaxis]
     if array.ndim != ndim + 1:
         shapes = "(H, W) or (H, W, channels)" if ndim == 2 else f"{ndim} or {ndim + 1} axes"
-        raise check.wrong_shape(where, name, array.shape, shapes)
+        raise fault.wrong_shape(where, name, array.shape, shapes)
     if array.size == 0:
-        raise check.empty(where, name, array.shape)
+        raise fault.empty(where, name, array.shape)
     return array
 
 
@@ -72,7 +73,7 @@ def open_images(where: str, image: Any) -> Images:
     if len(getattr(image, "shape", ())) == 4:
         batch = as_array(where, "image", image)
         if batch[:1].size == 0 and len(batch):
-            raise check.empty(where, "image", batch.shape)
+            raise fault.empty(where, "image", batch.shape)
         return Images(list(batch), batch.shape[1:3], batch.shape[3])
     array = open_image(where, "image", image, 2)
     return Images([array], array.shape[:2], array.shape[2])
@@ -82,7 +83,7 @@ def _same_size(where: str, arrays: list[NDArray[Any]]) -> Images:
     for i, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             expected = f"{arrays[0].shape}, like image[0]"
-            raise check.wrong_shape(where, f"image[{i}]", array.shape, expected)
+            raise fault.wrong_shape(where, f"image[{i}]", array.shape, expected)
     if not arrays:
         return Images([], None, 0)
     return Images(arrays, arrays[0].shape[:2], arrays[0].shape[2])
@@ -120,7 +121,7 @@ def _range_of(where: str, name: str, dtype: np.dtype[Any]) -> Range:
     if dtype.kind == "f":
         return _FLOAT_RANGE
     if dtype not in _RANGES:
-        raise check.wrong_dtype(
+        raise fault.wrong_dtype(
             where, name, dtype, "uint8, uint16 or float, or image_range=(lo, hi) to scale by"
         )
     return _RANGES[dtype]

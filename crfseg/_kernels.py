@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check as check
+from . import _fault as fault
 from ._image import Levels, open_image, to_levels
 from ._native import NORMALIZATIONS, core
 from .compatibility import Compatibility, resolve
@@ -112,12 +112,12 @@ def _settle(
         n_channels = own_image.shape[-1]
         if own_image.shape[:-1] != grid:
             expected = f"{(*grid, n_channels)}, the size of the unary"
-            raise check.wrong_shape(where, "Bilateral image", own_image.shape, expected)
+            raise fault.wrong_shape(where, "Bilateral image", own_image.shape, expected)
     if isinstance(term, Bilateral) and n_channels == 0:
-        raise check.missing_image(where)
+        raise fault.missing_image(where)
     axes = term.axes(where, grid, n_channels)
-    if len(axes) > check.MOST_DIMENSIONS:
-        raise check.too_many_dimensions(where, f"the {type(term).__name__} term", len(axes))
+    if len(axes) > fault.MOST_DIMENSIONS:
+        raise fault.too_many_dimensions(where, f"the {type(term).__name__} term", len(axes))
     chosen = compatibility if term.compatibility is None else term.compatibility
     factor, mu = resolve(where, chosen, n_labels)
     normalized = NORMALIZATIONS[term.normalization or normalization]

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import _check as check
+from . import _fault as fault
 
 _SMALL = 2**28  # below this no machine is asked: it would cost more than it tells
 _CGROUP_LIMITS = (
@@ -18,7 +18,7 @@ _MEMINFO = Path("/proc/meminfo")
 def require(where: str, what: str, n_bytes: int) -> None:
     """Raise MemoryError if ``n_bytes`` are more than this machine can give."""
     if n_bytes > _SMALL and n_bytes > (limit := available()):
-        raise check.too_big(where, what, n_bytes, limit)
+        raise fault.too_big(where, what, n_bytes, limit)
 
 
 def available() -> int:

@@ -6,6 +6,7 @@ import sys
 from typing import Any, Final
 
 from . import _check as check
+from . import _fault as fault
 
 try:
     from . import _core as core
@@ -62,8 +63,9 @@ def get_num_threads() -> int:
         return _chosen
     setting = os.environ.get(_VARIABLE)
     if setting:
-        number: Any = int(setting) if setting.strip().isdecimal() else setting
-        return _checked("get_num_threads", f"environment variable {_VARIABLE}", number)
+        if not setting.isdecimal() or not 1 <= int(setting) <= MOST_THREADS:
+            raise fault.wrong_variable("get_num_threads", _VARIABLE, setting, 1, MOST_THREADS)
+        return int(setting)
     return 1 if _is_daemon() else min(_usable_cores(), MOST_THREADS)
 
 

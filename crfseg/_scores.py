@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _check as check
+from . import _fault as fault
 from .upsample import Size, alignments
 
 KINDS: Final = ("auto", "probs", "logits", "labels", "mask")
@@ -72,13 +72,13 @@ def read_scores(
     known = _layouts_of(where, array, kind, layout)
     if size is None:
         if len(known) > 1:
-            raise check.ambiguous_layout(where, array.shape, known)
+            raise fault.ambiguous_layout(where, array.shape, known)
         return _not_empty(where, Scores(array, kind, guessed, known[0], None))
     exact = [one for one in known if _size_in(array, one) == size]
     if exact:
         return _not_empty(where, Scores(array, kind, guessed, _only(where, array, exact), None))
     if kind in ("labels", "mask"):
-        raise check.not_upsampled(where, array.shape, kind, size, known[0])
+        raise fault.not_upsampled(where, array.shape, kind, size, known[0])
     layout, alignment = _stretch(where, array, known, upsample, size)
     return _not_empty(where, Scores(array, kind, guessed, layout, alignment))
 
@@ -90,7 +90,7 @@ def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]
     if kind == "mask" or kind == of_dtype or (kind == "logits" and of_dtype == "probs"):
         return kind, False
     expected = "integers" if kind == "labels" else "floats"
-    raise check.wrong_dtype(where, "x", array.dtype, f"{expected} for kind={kind!r}")
+    raise fault.wrong_dtype(where, "x", array.dtype, f"{expected} for kind={kind!r}")
 
 
 def _layouts_of(where: str, array: NDArray[Any], kind: str, layout: str | None) -> list[str]:
@@ -101,7 +101,7 @@ def _layouts_of(where: str, array: NDArray[Any], kind: str, layout: str | None) 
         known = [one for one in known if one == layout]
         possible = [layout] if layout in possible else possible
     if not known:
-        raise check.wrong_axes(where, array.shape, kind, possible)
+        raise fault.wrong_axes(where, array.shape, kind, possible)
     return known
 
 
@@ -111,7 +111,7 @@ def _size_in(array: NDArray[Any], layout: str) -> Size:
 
 def _only(where: str, array: NDArray[Any], layouts: list[str]) -> str:
     if len(layouts) > 1:
-        raise check.ambiguous_layout(where, array.shape, layouts)
+        raise fault.ambiguous_layout(where, array.shape, layouts)
     return layouts[0]
 
 
@@ -121,7 +121,7 @@ def _stretch(
     """Layout and alignment of scores that do not have the image's size."""
     for one in known:
         if _size_in(array, one) == size[::-1]:
-            raise check.mismatched_sizes(where, array.shape, one, size)
+            raise fault.mismatched_sizes(where, array.shape, one, size)
     wanted = ("half-pixel", "align-corners") if upsample == "auto" else (upsample,)
     fits = {
         one: [a for a in alignments(_size_in(array, one), size) if a in wanted] for one in known
@@ -135,9 +135,9 @@ def _stretch(
     else:
         layout = _only(where, array, known)
     if upsample is False or not _fits_into(_size_in(array, layout), size):
-        raise check.mismatched_sizes(where, array.shape, likeliest, size)
+        raise fault.mismatched_sizes(where, array.shape, likeliest, size)
     if upsample == "auto" and len(fits[layout]) != 1:
-        raise check.unclear_stride(where, array.shape, size, fits_both=bool(fits[layout]))
+        raise fault.unclear_stride(where, array.shape, size, fits_both=bool(fits[layout]))
     return layout, fits[layout][0] if upsample == "auto" else str(upsample)
 
 
@@ -156,7 +156,7 @@ def _distortion(small: Size, large: Size) -> float:
 def _not_empty(where: str, scores: Scores) -> Scores:
     sizes = scores.sizes
     if sizes.get("C") == 0:
-        raise check.no_labels(where, "x", scores.array.shape)
+        raise fault.no_labels(where, "x", scores.array.shape)
     if sizes["H"] == 0 or sizes["W"] == 0:
-        raise check.empty(where, "x", scores.array.shape)
+        raise fault.empty(where, "x", scores.array.shape)
     return scores

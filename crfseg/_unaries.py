@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import _explain as explain
+from . import _fault as fault
 from . import _memory as memory
 from ._containers import float32
 from ._native import core
@@ -87,9 +88,9 @@ class Unaries:
         bad, low, _, off, _ = self._hand_over(field, values, core.UNARY_PROBABILITIES, threads)
         if bad < 0 and low >= -explain.NEGATIVE_TOLERANCE and off <= explain.SUM_TOLERANCE:
             return
-        fault = explain.probabilities(where, name, item, guessed=scores.guessed)
-        if fault is not None:
-            raise fault
+        wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
+        if wrong is not None:
+            raise wrong
 
     def _hand_over(
         self, field: core.MeanField, values: NDArray[np.float32], kind: int, threads: int
@@ -101,7 +102,7 @@ def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index
     """The keywords about labels, which no other kind takes. 0 labels: still to be counted."""
     for name, value in (("n_labels", n_labels), ("ignore_index", ignore_index)):
         if kind != "labels" and value is not None:
-            raise check.only_for_labels(where, name, value, kind)
+            raise fault.only_for_labels(where, name, value, kind)
     if kind == "mask":
         count = _MASK_LABELS
     else:
@@ -123,7 +124,7 @@ def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
         rule = rule._replace(n_labels=count)
     check_label_values(where, "x", labels, rule)
     if rule.n_labels - 1 > np.iinfo(labels.dtype).max:
-        raise check.wrong_dtype(where, "x", labels.dtype, f"integers up to {rule.n_labels - 1}")
+        raise fault.wrong_dtype(where, "x", labels.dtype, f"integers up to {rule.n_labels - 1}")
     return rule
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _check as check
 from . import _explain as explain
+from . import _fault as fault
 from ._containers import as_array, float32
 
 
@@ -59,10 +60,10 @@ def resolve(
     if isinstance(compatibility, Potts):
         return compatibility.weight, None
     if np.ndim(compatibility) == 0 or isinstance(compatibility, str):
-        raise check.wrong_compatibility(where, f"is {check.show(compatibility)}", n_labels)
+        raise fault.wrong_compatibility(where, f"is {check.show(compatibility)}", n_labels)
     given = as_array(where, "compatibility", compatibility)
     if given.shape not in ((n_labels,), (n_labels, n_labels)):
-        raise check.wrong_compatibility(where, f"has shape {given.shape}", n_labels)
+        raise fault.wrong_compatibility(where, f"has shape {given.shape}", n_labels)
     values = np.ascontiguousarray(float32(given))
     if not np.isfinite(values).all():
         raise explain.non_finite(where, "compatibility", given)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import _explain as explain
+from . import _fault as fault
 from . import _memory as memory
 from ._containers import as_array, float32
 from ._kernels import Kernels
@@ -208,7 +209,7 @@ class DenseCRF:
         array = as_array(where, "labels", labels)
         check_label_array(where, "labels", array)
         if array.shape != self._grid:
-            raise check.wrong_shape(where, "labels", array.shape, f"{self._grid}, like the unary")
+            raise fault.wrong_shape(where, "labels", array.shape, f"{self._grid}, like the unary")
         check_label_values(where, "labels", array, LabelRule(self._n_labels, 0.5, None))
         flat = np.ascontiguousarray(array.reshape(-1), np.int32)
         return self._field.energy(flat, self._n_threads())
@@ -217,16 +218,16 @@ class DenseCRF:
         """(C, N) float32 view or copy of marginals of this model's shape."""
         array = as_array(where, name, q)
         if array.dtype.kind != "f":
-            raise check.wrong_dtype(where, name, array.dtype, "floats")
+            raise fault.wrong_dtype(where, name, array.dtype, "floats")
         if array.shape != self.shape:
-            raise check.wrong_shape(where, name, array.shape, f"{self.shape}, like the unary")
+            raise fault.wrong_shape(where, name, array.shape, f"{self.shape}, like the unary")
         values = self._flat(float32(array))
         total = values.sum(axis=0)
         is_good = values.min() >= 0 and np.abs(total - 1).max() <= explain.SUM_TOLERANCE
         if not is_good:  # NaN makes either comparison false
-            fault = explain.probabilities(where, name, array, guessed=False)
-            if fault is not None:
-                raise fault
+            wrong = explain.probabilities(where, name, array, guessed=False)
+            if wrong is not None:
+                raise wrong
         return values
 
     def _flat(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -239,11 +240,11 @@ class DenseCRF:
 def _open_unary(unary: Any) -> NDArray[Any]:
     array = as_array(_WHERE, "unary", unary)
     if array.dtype.kind != "f":
-        raise check.wrong_dtype(_WHERE, "unary", array.dtype, "float energies")
+        raise fault.wrong_dtype(_WHERE, "unary", array.dtype, "float energies")
     if array.ndim < 2:
-        raise check.wrong_shape(_WHERE, "unary", array.shape, "(C, *spatial), the label axis first")
+        raise fault.wrong_shape(_WHERE, "unary", array.shape, "(C, *spatial), the label axis first")
     if array.shape[0] == 0:
-        raise check.no_labels(_WHERE, "unary", array.shape)
+        raise fault.no_labels(_WHERE, "unary", array.shape)
     if array.size == 0:
-        raise check.empty(_WHERE, "unary", array.shape)
+        raise fault.empty(_WHERE, "unary", array.shape)
     return array

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import _explain as explain
+from . import _fault as fault
 from . import _memory as memory
 from ._containers import as_array, float32
 from ._native import NORMALIZATIONS, core, threads_of_call
@@ -23,8 +24,8 @@ class Accuracy(NamedTuple):
     passes: int
 
 
-# "fine" is the cheapest of the choices measured that at least halves the number of labels that differ
-# from the exact model's, against "fast", on every image (benchmarks/bench_accuracy.py).
+# "fine" is the cheapest of the choices measured that at least halves the number of labels that
+# differ from the exact model's, against "fast", on every image (benchmarks/bench_accuracy.py).
 ACCURACIES: Final = {
     "fast": Accuracy(fill=(), passes=1),
     "fine": Accuracy(fill=(1, 4), passes=2),
@@ -130,9 +131,9 @@ class Lattice:
         given = as_array(where, "values", values)
         if given.ndim not in (1, 2) or given.shape[0] != self.n_points:
             n = self.n_points
-            raise check.wrong_shape(where, "values", given.shape, f"({n},) or ({n}, C)")
+            raise fault.wrong_shape(where, "values", given.shape, f"({n},) or ({n}, C)")
         if given.size == 0:
-            raise check.empty(where, "values", given.shape)
+            raise fault.empty(where, "values", given.shape)
         columns = np.ascontiguousarray(float32(given).reshape(self.n_points, -1))
         # One pass, no temporary: NaN and infinity survive a sum. So may an overflow: look again.
         if not np.isfinite(columns.sum()) and not np.isfinite(columns).all():
@@ -155,13 +156,13 @@ class FeatureAxis(NamedTuple):
 def check_features(where: str, name: str, array: NDArray[Any], ndim: int, shape: str) -> None:
     """Raise unless there are ``ndim`` axes, none of length 0, and 1 to 16 features at the end."""
     if array.dtype.kind not in "iuf":
-        raise check.wrong_dtype(where, name, array.dtype, "floats")
+        raise fault.wrong_dtype(where, name, array.dtype, "floats")
     if array.ndim != ndim:
-        raise check.wrong_shape(where, name, array.shape, shape)
+        raise fault.wrong_shape(where, name, array.shape, shape)
     if array.size == 0:
-        raise check.empty(where, name, array.shape)
-    if array.shape[-1] > check.MOST_DIMENSIONS:
-        raise check.too_many_dimensions(where, name, array.shape[-1])
+        raise fault.empty(where, name, array.shape)
+    if array.shape[-1] > fault.MOST_DIMENSIONS:
+        raise fault.too_many_dimensions(where, name, array.shape[-1])
 
 
 def near_zero(features: NDArray[Any], inverse_sigmas: NDArray[Any]) -> NDArray[np.float32]:
@@ -200,12 +201,12 @@ def build_lattice(
         point, axis, value = error.args
         name, sigma_name, sigma = axes[axis]
         if sigma_name is not None and sigma < _TINY:
-            raise check.sigma_too_small(where, sigma_name, sigma, name, np.inf) from None
-        raise check.non_finite_feature(where, name, point, value) from None
+            raise fault.sigma_too_small(where, sigma_name, sigma, name, np.inf) from None
+        raise fault.non_finite_feature(where, name, point, value) from None
     except core.KeyRange as error:
         axis, low, high = error.args
         name, sigma_name, sigma = axes[axis]
         reach = max(-low, high)
         if sigma_name is None:
-            raise check.wide_features(where, name, reach) from None
-        raise check.sigma_too_small(where, sigma_name, sigma, name, reach) from None
+            raise fault.wide_features(where, name, reach) from None
+        raise fault.sigma_too_small(where, sigma_name, sigma, name, reach) from None

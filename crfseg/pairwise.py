@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _check as check
+from . import _fault as fault
 from ._containers import as_array
 from ._image import Levels, Range, checked_range
 from ._native import NORMALIZATIONS, core
@@ -96,7 +97,7 @@ class Bilateral(_Options):
         where = "Bilateral"
         _check_options(where, self, self.weight)
         if self.image is None and self.image_range is not None:
-            raise check.range_without_image(where, self.image_range)
+            raise fault.range_without_image(where, self.image_range)
         _assign(
             self,
             sigma_xy=check.sigmas(where, "sigma_xy", self.sigma_xy),
@@ -116,7 +117,7 @@ class Bilateral(_Options):
     ) -> NDArray[np.float32]:
         """(N, d) coordinates and channels of the points, divided by the sigmas of ``axes``."""
         if image is None:
-            raise check.missing_image(where)
+            raise fault.missing_image(where)
         inverse = _inverse_sigmas(where, axes)
         inverse[len(grid) :] *= np.float32(image.scale)
         return _grid_features(grid, image.values, inverse)
@@ -155,7 +156,7 @@ class Features(_Options):
         n_points = int(np.prod(grid))
         if tuple(points) not in (grid, (n_points,)):
             expected = f"{(n_points, dim)} or {(*grid, dim)}, like the unary"
-            raise check.wrong_shape(where, "features", self.features.shape, expected)
+            raise fault.wrong_shape(where, "features", self.features.shape, expected)
         sigmas = _one_per_axis(where, "Features sigmas", self.sigmas, dim, "feature")
         return [
             FeatureAxis(f"feature {i}", "Features sigmas", sigma) for i, sigma in enumerate(sigmas)
@@ -175,10 +176,10 @@ Term: TypeAlias = Gaussian | Bilateral | Features
 def check_terms(where: str, terms: Any) -> list[Term]:
     """A list of pairwise terms; an empty one leaves the unary alone."""
     if not isinstance(terms, list | tuple):
-        raise check.not_a_term(where, None, terms)
+        raise fault.not_a_term(where, None, terms)
     for i, term in enumerate(terms):
         if not isinstance(term, Gaussian | Bilateral | Features):
-            raise check.not_a_term(where, i, term)
+            raise fault.not_a_term(where, i, term)
     return list(terms)
 
 
@@ -204,7 +205,7 @@ def _one_per_axis(where: str, name: str, sigmas: Sigmas, n: int, axes: str) -> t
     if not isinstance(sigmas, tuple):
         return (sigmas,) * n
     if len(sigmas) != n:
-        raise check.sigma_count(where, name, len(sigmas), n, axes)
+        raise fault.sigma_count(where, name, len(sigmas), n, axes)
     return sigmas
 
 
@@ -214,7 +215,7 @@ def _inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
         inverse = np.array([1.0 / axis.sigma for axis in axes]).astype(np.float32)
     if not np.isfinite(inverse).all():
         worst = axes[int(np.argmax(inverse))]
-        raise check.sigma_too_small(where, str(worst.sigma_name), worst.sigma, worst.name, np.inf)
+        raise fault.sigma_too_small(where, str(worst.sigma_name), worst.sigma, worst.name, np.inf)
     return inverse
 
 

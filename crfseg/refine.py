@@ -4,6 +4,7 @@
 from typing import Any
 
 from . import _check as check
+from . import _fault as fault
 from . import _memory as memory
 from ._containers import open_array
 from ._image import Range, checked_range, open_images, to_levels
@@ -123,7 +124,7 @@ def refine(
     size = images.size or (scores.sizes["H"], scores.sizes["W"])
     n_items = scores.sizes.get("N", 1)
     if image is not None and len(images.arrays) not in (1, n_items):
-        raise check.wrong_batch(_WHERE, n_items, len(images.arrays))
+        raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
     unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index)
     form = form_of(scores, returns, unaries.n_labels)
     if n_items == 0:
@@ -160,7 +161,7 @@ def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
             ("bilateral", bilateral, _BILATERAL),
         ):
             if given is not None and given is not default:
-                raise check.two_models(_WHERE, name)
+                raise fault.two_models(_WHERE, name)
         return check_terms(_WHERE, pairwise)
     terms: list[Term] = []
     if spatial is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import _explain as explain
+from . import _fault as fault
 from . import _memory as memory
 from ._containers import as_array, float32
 
@@ -34,9 +35,9 @@ def unary_from_probs(probs: Any, *, clip: float = PROBABILITY_FLOOR) -> NDArray[
     where = "unary_from_probs"
     array = _scores(where, "probs", probs)
     floor = check.between(where, "clip", clip, zero=False)
-    fault = explain.probabilities(where, "probs", array, guessed=False)
-    if fault is not None:
-        raise fault
+    wrong = explain.probabilities(where, "probs", array, guessed=False)
+    if wrong is not None:
+        raise wrong
     energies: NDArray[np.float32] = np.maximum(float32(array), max(floor, _LEAST_FLOAT32))
     np.log(energies, out=energies)
     return np.negative(energies, out=energies)
@@ -112,7 +113,7 @@ class LabelRule(NamedTuple):
         forbidden = ignored is not None and 0 <= ignored < n_labels
         n_classes = n_labels - forbidden
         if n_classes == 0:
-            raise check.nothing_but_ignored(where, n_labels)
+            raise fault.nothing_but_ignored(where, n_labels)
         hit, miss = 0.0, 0.0  # one class: any constant will do
         if n_classes > 1:
             hit = -math.log(self.confidence)
@@ -134,9 +135,9 @@ class LabelRule(NamedTuple):
 def check_label_array(where: str, name: str, labels: NDArray[Any]) -> None:
     """Raise unless these are integers, and at least one."""
     if labels.dtype.kind not in "iu":
-        raise check.wrong_dtype(where, name, labels.dtype, "integer labels")
+        raise fault.wrong_dtype(where, name, labels.dtype, "integer labels")
     if labels.size == 0:
-        raise check.empty(where, name, labels.shape)
+        raise fault.empty(where, name, labels.shape)
 
 
 def check_label_values(where: str, name: str, labels: NDArray[Any], rule: LabelRule) -> None:
@@ -160,7 +161,7 @@ def count_labels(where: str, name: str, labels: NDArray[Any], ignore_index: int 
     if highest == ignore_index:
         known = labels[labels != ignore_index]
         if known.size == 0:
-            raise check.nothing_but_ignored(where, None)
+            raise fault.nothing_but_ignored(where, None)
         highest = int(known.max())
     if highest == 255 and ignore_index is None and not (labels == 254).any():
         raise explain.unclear_255(where, name)
@@ -170,12 +171,12 @@ def count_labels(where: str, name: str, labels: NDArray[Any], ignore_index: int 
 def _scores(where: str, name: str, value: Any) -> NDArray[Any]:
     array = as_array(where, name, value)
     if array.dtype.kind != "f":
-        raise check.wrong_dtype(where, name, array.dtype, "floats")
+        raise fault.wrong_dtype(where, name, array.dtype, "floats")
     if array.ndim < 2:
-        raise check.wrong_shape(where, name, array.shape, "(C, *spatial), the label axis first")
+        raise fault.wrong_shape(where, name, array.shape, "(C, *spatial), the label axis first")
     if array.shape[0] == 0:
-        raise check.no_labels(where, name, array.shape)
+        raise fault.no_labels(where, name, array.shape)
     if array.size == 0:
-        raise check.empty(where, name, array.shape)
+        raise fault.empty(where, name, array.shape)
     memory.require(where, f"{name} of shape {array.shape}", 4 * array.size)
     return array
