@@ -5,15 +5,17 @@ Adams, Baek & Davis, "Fast High-Dimensional Filtering Using the Permutohedral La
 the convention of Krähenbühl & Koltun's code: same scale, same rounding, same order of the blur
 axes, and a neighbour that does not exist reads as zero. Two variations that their code has not:
 
-* ``passes`` P: the [1 2 1]/4 blur runs P times along each axis before the next axis, on a lattice
-  that is finer by as much: variance (P/2 + 1/6) (d+1)^2 instead of 2/3 (d+1)^2.
+* ``passes`` P: the blur [s, 1 - 2s, s] runs P times along each axis before the next axis, on a
+  lattice that is finer by as much: variance (2 s P + 1/6) (d+1)^2, times the square of a stretch.
+  s = 1/4 and no stretch, so 2/3 (d+1)^2 for P = 1, except where ``BLUR`` says otherwise.
 * ``fill`` m >= 1: every lattice position with at least m of its 2 (d+1) neighbours among the
-  vertices touched by points becomes a vertex too (one round).
+  vertices touched by points becomes a vertex too; a list repeats that, round by round.
 
 No gain is taken out: ``matrix()`` is slice @ blur @ splat as it falls.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -21,13 +23,19 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Vertex = tuple[int, ...]
+Fill = int | Sequence[int]
+
+# (side s, stretch) by passes: two passes come closer to a Gaussian when a little less wide.
+BLUR = {2: (0.225, 1.03)}
+PLAIN_BLUR = (0.25, 1.0)
 
 
 def elevate(features: Array, passes: int = 1) -> Array:
     """(N, d) features -> (N, d+1) positions in the hyperplane of zero sum."""
     _, d = features.shape
     i = np.arange(d)
-    scale = sqrt(passes / 2 + 1 / 6) * (d + 1) / np.sqrt((i + 1) * (i + 2))
+    side, stretch = BLUR.get(passes, PLAIN_BLUR)
+    scale = stretch * sqrt(2 * side * passes + 1 / 6) * (d + 1) / np.sqrt((i + 1) * (i + 2))
     c = np.asarray(features, np.float64) * scale
     elevated = np.empty((len(c), d + 1))
     for j in range(d + 1):
@@ -74,7 +82,7 @@ def neighbours(vertex: Vertex, axis: int) -> tuple[Vertex, Vertex]:
 class ReferenceLattice:
     """Build once, then ``filter`` and ``filter_transpose`` like ``crfseg.Lattice``; no gain."""
 
-    def __init__(self, features: Array, *, fill: int = 0, passes: int = 1) -> None:
+    def __init__(self, features: Array, *, fill: Fill = 0, passes: int = 1) -> None:
         features = np.asarray(features)
         self.passes = passes
         self.dim = features.shape[1]
@@ -85,8 +93,8 @@ class ReferenceLattice:
         for vertices, _ in simplices:
             for vertex in vertices:
                 index.setdefault(vertex, len(index))
-        if fill:
-            for vertex in self._missing(index, fill):
+        for at_least in [fill] if isinstance(fill, int) else fill:
+            for vertex in self._missing(index, at_least) if at_least else []:
                 index[vertex] = len(index)
         self.n_vertices = len(index)
         self._corners = np.array([[index[v] for v in vertices] for vertices, _ in simplices])
@@ -96,13 +104,14 @@ class ReferenceLattice:
             for axis in range(self.dim + 1)
         ]
 
-    def _missing(self, touched: dict[Vertex, int], at_least: int) -> list[Vertex]:
+    def _missing(self, present: dict[Vertex, int], at_least: int) -> list[Vertex]:
         links = Counter(
-            n for v in touched for axis in range(self.dim + 1) for n in neighbours(v, axis)
+            n for v in present for axis in range(self.dim + 1) for n in neighbours(v, axis)
         )
-        return [v for v, count in links.items() if count >= at_least and v not in touched]
+        return [v for v, count in links.items() if count >= at_least and v not in present]
 
     def _apply(self, values: Array, axes: list[int]) -> Array:
+        side, _ = BLUR.get(self.passes, PLAIN_BLUR)
         vertex_values = np.zeros((self.n_vertices + 1, values.shape[1]))
         for k in range(self.dim + 1):
             np.add.at(vertex_values, self._corners[:, k], self.barycentric[:, k, None] * values)
@@ -110,7 +119,7 @@ class ReferenceLattice:
             forth, back = self._steps[axis].T
             for _ in range(self.passes):
                 both = vertex_values[forth] + vertex_values[back]
-                vertex_values[:-1] = vertex_values[:-1] / 2 + both / 4
+                vertex_values[:-1] = (1 - 2 * side) * vertex_values[:-1] + side * both
         return np.einsum("nk,nkc->nc", self.barycentric, vertex_values[self._corners])
 
     def filter(self, values: Array) -> Array:
