@@ -97,7 +97,8 @@ def run_rounds(
 
 
 def rows_of(
-    case: Case | RealCase,
+    case: str,
+    photo: str,
     problem: Problem,
     parameters: str,
     reports: dict[Entry, list[Report]],
@@ -107,7 +108,8 @@ def rows_of(
     n_labels, height, width = problem.probs.shape
     for entry, runs in reports.items():
         yield Row.of(
-            case=case.name,
+            case=case,
+            photo=photo,
             size=(width, height, n_labels),
             parameters=parameters,
             iterations=ITERATIONS,
@@ -179,9 +181,11 @@ def main() -> None:
     wrong: list[str] = []
     for case, parameters in plan(args):
         problem = case.load(args.data)
-        print(f"# {case.name}: {describe(problem)}", flush=True)
+        print(f"# {case.name}: {case.source(args.data)}, {describe(problem)}", flush=True)
         reports, agreements = run_rounds(problem, parameters, entries, args.rounds, order)
-        new = list(rows_of(case, problem, parameters, reports, agreements))
+        new = list(
+            rows_of(case.name, case.source(args.data), problem, parameters, reports, agreements)
+        )
         print(*new, sep="\n", flush=True)
         rows += new
         wrong += disagreements(case.name, parameters, agreements)

@@ -38,9 +38,13 @@ class Case:
     photo: str  # bundled with scikit-image
     data_photo: str  # used instead with --data: large enough not to be enlarged
 
+    def source(self, data: Path | None = None) -> str:
+        """Name of the photograph."""
+        return self.data_photo if data else self.photo
+
     def load(self, data: Path | None = None) -> Problem:
         """The same arrays in every run."""
-        photo = load_photo(self.data_photo, data / "photos") if data else load_photo(self.photo)
+        photo = load_photo(self.source(data), data / "photos" if data else None)
         image = fit(photo, self.height, self.width)
         scores = synthetic_scores(image, self.n_labels, self.n_live, self.confidence, seed=7)
         return Problem(probabilities(scores, self.height, self.width), image)
@@ -68,6 +72,10 @@ class RealCase:
     image_file: Path
     logits_file: Path
     entry: int | str  # row of an .npy array, or name in an .npz archive
+
+    def source(self, _: Path | None = None) -> str:
+        """Name of the photograph."""
+        return self.image_file.stem
 
     def load(self, _: Path | None = None) -> Problem:
         """Half-pixel bilinear upsampling by 8, cut to the image, softmax."""

@@ -54,6 +54,7 @@ class Row:
     """One contender on one case: times in ms, peak memory above the inputs in MB (1e6 bytes)."""
 
     case: str
+    photo: str
     width: int
     height: int
     labels: int
@@ -83,6 +84,7 @@ class Row:
         cls,
         *,
         case: str,
+        photo: str,
         size: tuple[int, int, int],
         parameters: str,
         iterations: int,
@@ -99,7 +101,7 @@ class Row:
         first, peer = runs[0], peer_runs[0]
         peer_peak = median([run["peak"] for run in peer_runs]) or float("nan")
         return cls(
-            case, *size, parameters, iterations,
+            case, photo, *size, parameters, iterations,
             first["name"], first["version"], first["isa"], first["threads"], len(runs),
             1e3 * median(cold), spread(cold), 1e3 * median(warm), spread(warm),
             median(ratio("cold")), median(ratio("warm")), spread(ratio("warm")),
