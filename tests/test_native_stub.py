@@ -69,7 +69,7 @@ def meaning(annotation):
         (r"typing\.SupportsFloat \| typing\.SupportsIndex", "float"),
         (r"typing\.Annotated\[numpy\.typing\.ArrayLike, numpy\.(\w+)\]", r"NDArray[np.\1]"),
         (r"numpy\.typing\.NDArray\[numpy\.(\w+)\]", r"NDArray[np.\1]"),
-        (r"crfseg\._core\.", ""),
+        (r"(crfseg\._core|collections\.abc)\.", ""),
     ):
         text = re.sub(pattern, spelling, text)
     return text
