@@ -8,7 +8,7 @@ import numpy as np
 
 from crfseg import DenseCRF, Features, Lattice
 from reference import Term, compatibility_matrix, normalize, without_self
-from reference_lattice import ReferenceLattice, clear_of_ties
+from reference_lattice import Fill, ReferenceLattice, clear_of_ties
 from strategies import Problem
 
 Array = np.ndarray[Any, Any]
@@ -21,7 +21,7 @@ def lattice_matrix(features: Array, **options: Any) -> Array:
 
 
 @lru_cache
-def calibration(dim: int, fill: int, passes: int) -> float:
+def calibration(dim: int, fill: Fill, passes: int) -> float:
     """What "none" divides the reference's filter by, read off a fixed cloud of points."""
     cloud = np.random.default_rng(dim).normal(size=(12, dim)).astype(np.float32)
     cloud = clear_of_ties(cloud, passes)

@@ -21,6 +21,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 # Standard deviations of the cloud in units of sigma: all points in one simplex, overlapping, apart.
 SPREADS = st.sampled_from([0.02, 0.3, 1.0, 3.0, 20.0])
 OFFSETS = st.sampled_from([0.0, -7.3, 250.0])
+# Rounds of filling in vertices; (1, 4) is what accuracy="fine" does.
+FILLS = st.sampled_from([0, 1, 2, 3, (1, 4), (3, 2)])
 
 
 @st.composite

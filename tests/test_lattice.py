@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from crfseg import Lattice
 from native import lattice_matrix
-from reference_lattice import ReferenceLattice, clear_of_ties
-from strategies import Array, clouds
+from reference_lattice import Fill, ReferenceLattice, clear_of_ties
+from strategies import FILLS, Array, clouds
 
-# One [1 2 1] step along the first elevated axis is this many sigma of the first feature.
-WRAP_OF_INT16 = 65536
+WRAP_OF_INT16 = 65536  # elevated units after which 16-bit keys repeat
 
 
 def unit_of_first_axis(dim: int) -> float:
@@ -20,8 +19,8 @@ def unit_of_first_axis(dim: int) -> float:
     return float(np.sqrt(2 / 3) * (dim + 1) / np.sqrt(2))
 
 
-@given(st.data(), st.integers(0, 3), st.integers(1, 3))
-def test_vertices_are_the_reference_s(data: st.DataObject, fill: int, passes: int) -> None:
+@given(st.data(), FILLS, st.integers(1, 3))
+def test_vertices_are_the_reference_s(data: st.DataObject, fill: Fill, passes: int) -> None:
     """Touched vertices and those that fill adds: the same number, not one more or less."""
     features = data.draw(clouds(passes=passes, max_points=40))
     lattice = Lattice(features, fill=fill, passes=passes)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crfseg import DenseCRF, Features
+from crfseg.lattice import ACCURACIES
 from native import crf_of, lattice_matrix, terms_of
 from reference import (
     NORMALIZATIONS,
@@ -38,6 +39,13 @@ def test_mean_field_is_the_reference_s(problem: Problem, iterations: int) -> Non
     assert found.q.dtype == np.float32
     np.testing.assert_allclose(found.q, expected, rtol=0, atol=TIGHT)
     np.testing.assert_allclose(found.q.sum(axis=0), 1, rtol=0, atol=1e-6)
+
+
+@given(problems(max_dim=4, max_points=25))
+def test_fine_is_the_same_mean_field_on_finer_lattices(problem: Problem) -> None:
+    expected = mean_field(problem.unary, terms_of(problem, **ACCURACIES["fine"]._asdict()), 3)
+    found = crf_of(problem, accuracy="fine").infer(3).q
+    np.testing.assert_allclose(found, expected.qs[-1], rtol=0, atol=TIGHT)
 
 
 @given(problems(), st.sampled_from([0.1, 0.5, 0.9]))

@@ -56,7 +56,7 @@ def test_number_of_threads_does_not_change_a_bit_of_the_filter() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(scale=3, size=(30000, 4)).astype(np.float32)
     values = rng.normal(size=(30000, 5)).astype(np.float32)
-    for fill, passes in ((0, 1), (1, 1)):
+    for fill, passes in ((0, 1), ((1, 4), 2)):
         one = Lattice(features, fill=fill, passes=passes, normalization="symmetric", threads=1)
         expected, adjoint = one.filter(values), one.filter_transpose(values)
         for threads in (2, 3, 7):
