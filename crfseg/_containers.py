@@ -48,6 +48,24 @@ def float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32)
 
 
+def store(target: NDArray[Any], values: NDArray[np.float32]) -> None:
+    """Write finite float32 values into an array of any float dtype."""
+    target[...] = float16(values) if target.dtype == np.float16 else values
+
+
+def float16(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Finite float32 values rounded as ``astype`` rounds them, many times faster.
+
+    numpy's cast raises a floating-point flag for every subnormal (below 2^-14), and most marginals
+    are subnormals. Here their bits are written: the multiple of 2^-24 that they are.
+    """
+    is_subnormal = np.abs(values) < np.float32(2.0**-14)
+    result = np.where(is_subnormal, values * np.float32(0), values).astype(np.float16)
+    multiples = np.rint(np.abs(values) * np.float32(2.0**24))
+    result.view(np.uint16)[...] |= np.where(is_subnormal, multiples, 0).astype(np.uint16)
+    return result
+
+
 def _unchanged(result: NDArray[Any]) -> NDArray[Any]:
     return result
 

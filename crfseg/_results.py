@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._containers import store
 from ._scores import Scores, batch_first
 from .upsample import Size
 
@@ -83,13 +84,13 @@ class Result:
         elif holds == "mask":
             self._items[i] = self._labels * foreground
         elif holds == "foreground":
-            self._items[i] = self._marginals(i)[1]
+            store(self._items[i], self._marginals(i)[1])
         else:
             q = self._marginals(i)
             if holds == "log-probs":
                 np.log(np.maximum(q, _LEAST, out=q), out=q)
             if not self._direct:
-                self._items[i] = q
+                store(self._items[i], q)
 
     def _marginals(self, i: int) -> NDArray[np.float32]:
         """Q of item ``i`` as (C, H, W)."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from crfseg import refine, unary_from_probs
+from crfseg._containers import float16
 from reference import softmax
 
 C, H, W = 4, 9, 14
@@ -138,6 +139,16 @@ def test_float_dtypes_come_back(probs, image, dtype, kind):
     expected = refine(given.astype(np.float32), image, kind=kind)
     tolerance = {"atol": 1e-3} if given.dtype.itemsize == 2 else {"atol": 0}
     np.testing.assert_allclose(result.astype(np.float64), expected, rtol=1e-3, **tolerance)
+
+
+def test_half_precision_results_are_rounded_as_numpy_rounds(rng):
+    """Every subnormal, halves of steps, both signs, the edges of the range."""
+    steps = np.arange(0, 1100, 0.25) * 2.0**-24
+    edges = [2.0**-14, 2.0**-14 * (1 - 2.0**-12), 65504, 1, 1 / 3, 1e-38, 87.3]
+    values = np.concatenate([steps, edges, rng.normal(scale=1e-4, size=500)]).astype(np.float32)
+    values = np.concatenate([values, -values])
+    found = float16(values)
+    np.testing.assert_array_equal(found.view(np.uint16), values.astype(np.float16).view(np.uint16))
 
 
 STRIDES = {
