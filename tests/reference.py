@@ -27,7 +27,8 @@ def gaussian_kernel(features: Array, *, dtype: Any = np.float64) -> Array:
     kernel = np.empty((len(f), len(f)), dtype)
     for first in range(0, len(f), 512):  # in strips: the distances alone would double the memory
         rows = slice(first, first + 512)
-        kernel[rows] = np.exp(f[rows] @ f.T - squares[rows, None] / 2 - squares / 2)
+        exponents = f[rows] @ f.T - squares[rows, None] / 2 - squares / 2
+        np.exp(exponents.astype(dtype), out=kernel[rows])
     return kernel
 
 
@@ -36,7 +37,9 @@ def normalize(kernel: Array, normalization: str) -> Array:
     n = kernel.sum(axis=1)
     rows = {"none": 0.0, "before": 0.0, "after": -1.0, "symmetric": -0.5}[normalization]
     columns = {"none": 0.0, "before": -1.0, "after": 0.0, "symmetric": -0.5}[normalization]
-    return n[:, None] ** rows * kernel * n[None, :] ** columns
+    scaled = kernel * n[None, :] ** columns
+    scaled *= n[:, None] ** rows
+    return scaled
 
 
 def without_self(kernel: Array) -> Array:
@@ -65,7 +68,8 @@ def pairwise(terms: Sequence[Term], q: Array) -> Array:
     """(C, N) expected pairwise energy of each label: sum_k w_k mu_k K~_k q."""
     total = np.zeros(q.shape)
     for term in terms:
-        total += term.weight * (term.mu @ (q @ term.kernel.T))
+        messages = q.astype(term.kernel.dtype) @ term.kernel.T
+        total += term.weight * (term.mu @ messages)
     return total
 
 
@@ -89,6 +93,7 @@ def mean_field(
     *,
     damping: float = 0.0,
     start: Array | None = None,
+    traced: bool = True,
 ) -> MeanField:
     """Q = softmax(Z) in parallel, Z' = damping Z + (1 - damping) (-U - sum_k w_k mu_k K~_k Q)."""
     with np.errstate(divide="ignore"):  # a forbidden label has log 0 = -inf
@@ -98,7 +103,7 @@ def mean_field(
         update = -unary - pairwise(terms, qs[-1])
         z = update if damping == 0 else damping * z + (1 - damping) * update
         qs.append(softmax(z))
-    return MeanField(qs, [free_energy(unary, terms, q) for q in qs])
+    return MeanField(qs, [free_energy(unary, terms, q) for q in qs] if traced else [])
 
 
 def free_energy(unary: Array, terms: Sequence[Term], q: Array) -> float:
