@@ -18,10 +18,10 @@ namespace kernels {
   void splat(Corners, const float*, const float*, std::int64_t, int, float*);                    \
   void slice(Corners, const float*, const float*, std::int64_t, int, float*);                    \
   void reduce(const float*, const std::uint32_t*, const std::uint32_t*, std::int64_t,            \
-              std::int64_t, int, float*);                                                        \
+              std::int64_t, int, Slabs);                                                         \
   void blur(const float*, const std::uint32_t*, float, std::int64_t, std::int64_t, int, float*); \
-  void gather(const float*, const std::uint32_t*, const float*, std::int64_t, int, float*);      \
-  void mix(const float*, const float*, int, std::int64_t, std::int64_t, int, float*);            \
+  void gather(Slabs, const std::uint32_t*, const float*, std::int64_t, int, float*);             \
+  void mix(Slabs, const float*, int, std::int64_t, std::int64_t, int, Slabs);                    \
   constexpr Table table = {#isa,  find_simplices, load_unary, field_pass, splat,                 \
                            slice, reduce,         blur,       gather,     mix};                  \
   }

@@ -13,17 +13,17 @@
 namespace crfseg {
 namespace {
 
-// One task of a phase in which several lattices advance together.
+// A range of one lattice's vertices.
 struct Piece {
   VertexRows* rows;
   std::int64_t first, last;
 };
 
-std::vector<Piece> cut(const std::vector<VertexRows*>& all) {
+std::vector<Piece> cut(const std::vector<VertexRows*>& all, std::int64_t floats) {
   std::vector<Piece> pieces;
   for (VertexRows* rows : all) {
     const std::int64_t n = rows->lattice().n_vertices;
-    const std::int64_t grain = std::max<std::int64_t>(256, 65536 / rows->width());
+    const std::int64_t grain = std::max<std::int64_t>(256, floats / rows->width());
     for (std::int64_t first = 0; first < n; first += grain) {
       pieces.push_back({rows, first, std::min(first + grain, n)});
     }
@@ -48,8 +48,11 @@ VertexRows::VertexRows(const Lattice& lattice, int width)
       local_(lattice.n_local() * width),
       front_((lattice.n_vertices + 1) * width),
       back_((lattice.n_vertices + 1) * width) {
-  std::fill(front_.end() - width, front_.end(), 0.0F);
-  std::fill(back_.end() - width, back_.end(), 0.0F);
+  for (int slab = 0; slab < n_slabs(); ++slab) {
+    const std::int64_t zero_row = (slab + 1) * slab_stride() - lanes();
+    std::fill_n(front_.data() + zero_row, lanes(), 0.0F);
+    std::fill_n(back_.data() + zero_row, lanes(), 0.0F);
+  }
 }
 
 float* VertexRows::cleared_rows(std::int64_t strip) {
@@ -59,52 +62,73 @@ float* VertexRows::cleared_rows(std::int64_t strip) {
 }
 
 void VertexRows::fetch(std::int64_t strip, const float* factor, float* rows) const {
-  active_kernels().gather(front_.data(),
-                          lattice_->local_vertex.data() + lattice_->local_begin[strip], factor,
-                          lattice_->local_rows(strip), width_, rows);
+  const kernels::Slabs from{const_cast<float*>(front_.data()), slab_stride()};
+  active_kernels().gather(from, lattice_->local_vertex.data() + lattice_->local_begin[strip],
+                          factor, lattice_->local_rows(strip), width_, rows);
 }
 
 void VertexRows::mix(const float* matrix, int n_labels, int threads) {
   parallel_ranges(lattice_->n_vertices, 1024, threads, [&](std::int64_t first, std::int64_t last) {
-    active_kernels().mix(front_.data(), matrix, n_labels, first, last, width_, back_.data());
+    active_kernels().mix(slabs(front_), matrix, n_labels, first, last, width_, slabs(back_));
   });
   std::swap(front_, back_);
 }
 
-void VertexRows::start_blur(std::int64_t first, std::int64_t last) {
+void VertexRows::add_up(std::int64_t first, std::int64_t last) {
   active_kernels().reduce(local_.data(), lattice_->gather_begin.data(), lattice_->gather_row.data(),
-                          first, last, width_, front_.data());
+                          first, last, width_, slabs(front_));
 }
 
-void VertexRows::blur_axis(int axis, std::int64_t first, std::int64_t last) {
-  active_kernels().blur(
-      front_.data(), lattice_->neighbours.data() + axis * lattice_->n_vertices * 2,
-      static_cast<float>(BlurShape::of(lattice_->passes).side), first, last, width_, back_.data());
+void VertexRows::blur_step(int step, bool transpose, int slab, std::int64_t first,
+                           std::int64_t last) {
+  const int axis = step / lattice_->passes;
+  const std::int64_t table = (transpose ? lattice_->dim - axis : axis) * lattice_->n_vertices * 2;
+  Buffer<float>& from = step % 2 == 0 ? front_ : back_;
+  Buffer<float>& to = step % 2 == 0 ? back_ : front_;
+  active_kernels().blur(from.data() + slab * slab_stride(), lattice_->neighbours.data() + table,
+                        static_cast<float>(BlurShape::of(lattice_->passes).side), first, last,
+                        lanes(), to.data() + slab * slab_stride());
 }
 
 void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads) {
-  const std::vector<Piece> pieces = cut(all);
+  const std::vector<Piece> pieces = cut(all, 65536);
   const auto n_pieces = static_cast<std::int64_t>(pieces.size());
-  parallel_for(n_pieces, threads, [&](std::int64_t i) {
-    pieces[i].rows->start_blur(pieces[i].first, pieces[i].last);
-  });
-  int steps = 0;
-  for (const VertexRows* rows : all) {
-    steps = std::max(steps, (rows->lattice().dim + 1) * rows->lattice().passes);
+  parallel_for(n_pieces, threads,
+               [&](std::int64_t i) { pieces[i].rows->add_up(pieces[i].first, pieces[i].last); });
+
+  struct Slab {
+    VertexRows* rows;
+    int index;
+  };
+  std::vector<Slab> work;
+  for (VertexRows* rows : all) {
+    for (int slab = 0; slab < rows->n_slabs(); ++slab) work.push_back({rows, slab});
   }
-  for (int step = 0; step < steps; ++step) {
-    const auto axis_of = [&](const VertexRows& rows) {
-      const int axis = step / rows.lattice().passes;
-      if (axis > rows.lattice().dim) return -1;
-      return transpose ? rows.lattice().dim - axis : axis;
-    };
-    parallel_for(n_pieces, threads, [&](std::int64_t i) {
-      const int axis = axis_of(*pieces[i].rows);
-      if (axis >= 0) pieces[i].rows->blur_axis(axis, pieces[i].first, pieces[i].last);
+  if (static_cast<int>(work.size()) >= 3 * threads || threads == 1) {
+    // A thread takes a slab through all axes: nobody waits for anybody. Large ones go first.
+    std::stable_sort(work.begin(), work.end(), [](const Slab& a, const Slab& b) {
+      return a.rows->slab_stride() * a.rows->n_blurs() > b.rows->slab_stride() * b.rows->n_blurs();
     });
-    for (VertexRows* rows : all) {
-      if (axis_of(*rows) >= 0) std::swap(rows->front_, rows->back_);
+    parallel_for(static_cast<std::int64_t>(work.size()), threads, [&](std::int64_t i) {
+      VertexRows& rows = *work[i].rows;
+      for (int step = 0; step < rows.n_blurs(); ++step) {
+        rows.blur_step(step, transpose, work[i].index, 0, rows.lattice().n_vertices);
+      }
+    });
+  } else {
+    int steps = 0;
+    for (const VertexRows* rows : all) steps = std::max(steps, rows->n_blurs());
+    for (int step = 0; step < steps; ++step) {
+      parallel_for(n_pieces, threads, [&](std::int64_t i) {
+        VertexRows& rows = *pieces[i].rows;
+        for (int slab = 0; slab < rows.n_slabs() && step < rows.n_blurs(); ++slab) {
+          rows.blur_step(step, transpose, slab, pieces[i].first, pieces[i].last);
+        }
+      });
     }
+  }
+  for (VertexRows* rows : all) {
+    if (rows->n_blurs() % 2 == 1) std::swap(rows->front_, rows->back_);
   }
 }
 

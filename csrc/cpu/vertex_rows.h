@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "cpu/kernels/kernels.h"
 #include "lattice.h"
 
 namespace crfseg {
@@ -39,13 +40,21 @@ class VertexRows {
   static void blur(const std::vector<VertexRows*>& all, bool transpose, int threads);
 
  private:
-  void start_blur(std::int64_t first, std::int64_t last);
-  void blur_axis(int axis, std::int64_t first, std::int64_t last);
+  int lanes() const { return width_ < 8 ? width_ : 8; }
+  int n_slabs() const { return width_ / lanes(); }
+  std::int64_t slab_stride() const { return (lattice_->n_vertices + 1) * lanes(); }
+  int n_blurs() const { return (lattice_->dim + 1) * lattice_->passes; }
+  kernels::Slabs slabs(Buffer<float>& rows) const { return {rows.data(), slab_stride()}; }
+
+  void add_up(std::int64_t first, std::int64_t last);
+  // The blur's step `step` of n_blurs(), for vertices of one slab; even steps read front_.
+  void blur_step(int step, bool transpose, int slab, std::int64_t first, std::int64_t last);
 
   const Lattice* lattice_;
   int width_;
-  Buffer<float> local_;         // (n_local, width)
-  Buffer<float> front_, back_;  // (n_vertices + 1, width): the last row stays zero
+  Buffer<float> local_;  // (n_local, width)
+  // (n_slabs, n_vertices + 1, lanes): a slab's last row stays zero, the value of missing vertices
+  Buffer<float> front_, back_;
 };
 
 }  // namespace crfseg

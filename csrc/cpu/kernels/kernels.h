@@ -53,6 +53,13 @@ struct Message {
   const float* self_rows;    // (n_labels, width): -w mu, row b holds column b
 };
 
+// Rows of all vertices, cut into slabs of up to 8 labels that lie `stride` floats apart: a slab is
+// blurred along all axes while it is in cache.
+struct Slabs {
+  float* data;
+  std::int64_t stride;
+};
+
 struct LabelStrip {  // strided (labels, points), as LabelView
   float* data;
   std::int64_t label_stride, point_stride;
@@ -106,16 +113,17 @@ struct Table {
 
   // out[v] = sum of local[position[i]], i in begin[v] .. begin[v+1], for v in [first, last)
   void (*reduce)(const float* local, const std::uint32_t* begin, const std::uint32_t* position,
-                 std::int64_t first, std::int64_t last, int width, float* out);
+                 std::int64_t first, std::int64_t last, int width, Slabs out);
+  // One slab, of `lanes` floats a vertex:
   // out[v] = (1 - 2 side) in[v] + side (in[n0] + in[n1]), neighbours being pairs (n0, n1)
   void (*blur)(const float* in, const std::uint32_t* neighbour, float side, std::int64_t first,
-               std::int64_t last, int width, float* out);
+               std::int64_t last, int lanes, float* out);
   // out[i] = factor * in[row[i]], factor (width) repeated
-  void (*gather)(const float* in, const std::uint32_t* row, const float* factor, std::int64_t n,
-                 int width, float* out);
+  void (*gather)(Slabs in, const std::uint32_t* row, const float* factor, std::int64_t n, int width,
+                 float* out);
   // out[v] = matrix in[v]; matrix (n_labels, width): row b holds what label b adds to every label
-  void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t first,
-              std::int64_t last, int width, float* out);
+  void (*mix)(Slabs in, const float* matrix, int n_labels, std::int64_t first, std::int64_t last,
+              int width, Slabs out);
 };
 
 }  // namespace kernels
