@@ -242,6 +242,13 @@ def non_finite_feature(where: str, name: str, point: int, value: float) -> Value
     return invalid(where, f"{name} is {show(value)} at point {point}; expected finite values")
 
 
+def too_strong(where: str, term: str, found: float, most: float) -> ValueError:
+    """A weight so large that nothing else counts."""
+    return invalid(
+        where, f"{term} weight times compatibility is {found:.3g}; expected at most {most:.0e}"
+    )
+
+
 def wrong_compatibility(where: str, found: str, n_labels: int) -> ValueError:
     """Not one entry per label, or per pair of labels."""
     return invalid(

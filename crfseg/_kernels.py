@@ -15,6 +15,8 @@ from .compatibility import Compatibility, resolve
 from .lattice import Accuracy, FeatureAxis, build_lattice
 from .pairwise import Bilateral, Grid, Term
 
+_STRONGEST = 1e8  # weights beyond drown every unary, and float32 differences with them
+
 
 @dataclass(slots=True)
 class Kernel:
@@ -120,5 +122,8 @@ def _settle(
         raise fault.too_many_dimensions(where, f"the {type(term).__name__} term", len(axes))
     chosen = compatibility if term.compatibility is None else term.compatibility
     factor, mu = resolve(where, chosen, n_labels)
+    strength = term.weight * factor * (1.0 if mu is None else float(np.abs(mu).max()))
+    if strength > _STRONGEST:
+        raise fault.too_strong(where, type(term).__name__, strength, _STRONGEST)
     normalized = NORMALIZATIONS[term.normalization or normalization]
     return Kernel(term, axes, term.weight * factor, mu, normalized, own_image)

@@ -60,7 +60,8 @@ def unary_from_logits(logits: Any) -> NDArray[np.float32]:
     scores = float32(array)
     if not np.isfinite(scores).all():
         raise explain.non_finite(where, "logits", array)
-    shifted = scores.max(axis=0) - scores
+    with np.errstate(over="ignore"):  # a difference beyond float32 is as good as infinite
+        shifted = scores.max(axis=0) - scores
     energies: NDArray[np.float32] = shifted + np.log(np.exp(-shifted).sum(axis=0))
     return energies
 

@@ -29,6 +29,7 @@ from crfseg import (
     unary_from_logits,
     unary_from_probs,
 )
+from crfseg import _memory as memory
 
 PARTS = [
     case("sigma", lambda: Gaussian(0), ValueError, "[Gaussian] sigma_xy is 0"),
@@ -155,6 +156,31 @@ MEMORY = [
     case("labels of 10^14 points", lambda: unary_from_labels(giant((10**14,), 0, int), 2),
          MemoryError, "[unary_from_labels] labels of shape"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", ["physical", "free", "container", "old container"])
+def test_the_least_of_all_limits_counts(limit, monkeypatch, tmp_path):
+    """A job of 1 GiB is refused by whichever source says that there is less."""
+    kilobytes = 2**19 if limit == "free" else 2**30
+    meminfo = f"MemAvailable: {kilobytes} kB\nSwapFree: 0 kB\nSwapTotal: 0 kB\nHugePages: 3\n"
+    (tmp_path / "meminfo").write_text(meminfo, encoding="ascii")
+    (tmp_path / "new").write_text(str(2**29) if limit == "container" else "max", encoding="ascii")
+    if limit == "old container":
+        (tmp_path / "old").write_text(str(2**29), encoding="ascii")
+    pages = {"SC_PHYS_PAGES": 2**17 if limit == "physical" else 2**28, "SC_PAGE_SIZE": 2**12}
+    monkeypatch.setattr(memory.os, "sysconf", pages.get)
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (tmp_path / "new", tmp_path / "old"))
+    memory.require("refine", "x", 2**29)
+    with pytest.raises(MemoryError, match=r"\[refine\] x needs about 1.0 GiB; .* 0.5 GiB"):
+        memory.require("refine", "x", 2**30)
+
+
+def test_a_silent_machine_has_no_limit(monkeypatch, tmp_path):
+    monkeypatch.delattr(memory.os, "sysconf")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", ())
+    memory.require("refine", "x", 2**62)
 
 
 @pytest.mark.parametrize(("call", "error", "fragments"), [*PARTS, *UNARIES, *MEMORY])

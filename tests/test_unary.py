@@ -55,6 +55,12 @@ def test_logits_become_negative_log_softmax(rng, scale):
     np.testing.assert_allclose(unary_from_logits(logits), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_logits_at_the_edge_of_float32_forbid_what_is_far_below():
+    logits = np.array([[3e38], [-3e38], [3e38]], np.float32)
+    expected = [[np.log(2)], [np.inf], [np.log(2)]]
+    np.testing.assert_allclose(unary_from_logits(logits), expected, rtol=1e-6)
+
+
 def test_log_probabilities_are_logits_too(probs):
     np.testing.assert_allclose(
         unary_from_logits(np.log(probs)), -np.log(probs), rtol=1e-5, atol=1e-5

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""The kinds of x: probabilities, logits, labels and masks, and the forms of the result."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from crfseg import refine, unary_from_probs
+from reference import softmax
+
+C, H, W = 4, 9, 14
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(2011)
+
+
+@pytest.fixture
+def image(rng):
+    return rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def probs(rng):
+    return rng.dirichlet(np.full(C, 0.5), (H, W)).transpose(2, 0, 1).astype(np.float32).copy()
+
+
+@pytest.fixture
+def refined(probs, image):
+    """The plain case that all others are compared with; it must differ from the input."""
+    result = refine(probs, image)
+    assert np.abs(result - probs).max() > 0.2
+    return result
+
+
+def test_logits_are_probs_before_softmax(rng, image):
+    logits = rng.normal(scale=1.5, size=(C, H, W)).astype(np.float32)
+    expected = refine(softmax(logits), image)
+    found = refine(logits, image, kind="logits", returns="probs")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
+    log_probs = refine(logits, image, kind="logits")
+    np.testing.assert_allclose(np.exp(log_probs), found, rtol=1e-5, atol=1e-30)
+    assert np.isfinite(log_probs).all()
+    assert log_probs.max() <= 0
+
+
+def test_refined_logits_can_be_refined_again(rng, image):
+    """log of a marginal that is exactly 0 would be -inf."""
+    logits = rng.normal(scale=60, size=(C, H, W)).astype(np.float16)
+    once = refine(logits, image, kind="logits")
+    assert once.dtype == np.float16
+    assert once.min() >= -87.5
+    assert np.isfinite(refine(once, image, kind="logits")).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint16])
+def test_labels_come_back_as_labels(rng, image, dtype):
+    labels = rng.integers(0, 3, (H, W)).astype(dtype)
+    result = refine(labels, image, confidence=0.6)
+    assert result.dtype == dtype
+    assert result.shape == labels.shape
+    probs = np.where(np.arange(3)[:, None, None] == labels, 0.6, 0.2)
+    np.testing.assert_array_equal(result, refine(probs, image, returns="labels"))
+    marginals = refine(labels, image, confidence=0.6, returns="probs")
+    assert marginals.dtype == np.float32
+    np.testing.assert_allclose(marginals, refine(probs, image), rtol=0, atol=1e-4)
+
+
+def test_labels_without_a_label_get_one(rng, image):
+    labels = rng.integers(0, 3, (H, W)).astype(np.uint8)
+    labels[2:5, 3:9] = 255
+    result = refine(labels, image, ignore_index=255)
+    assert result.max() < 3
+    np.testing.assert_array_equal(result, refine(labels, image, ignore_index=255, n_labels=3))
+    unsure = refine(np.where(labels == 255, 0, labels + 1), image, ignore_index=0)
+    np.testing.assert_array_equal(unsure, result + 1)
+
+
+def test_more_labels_than_occur_can_be_asked_for(rng, image):
+    labels = rng.integers(0, 3, (H, W)).astype(np.uint8)
+    assert refine(labels, image, n_labels=7, returns="probs").shape == (7, H, W)
+    assert refine(labels, image, n_labels=256).dtype == np.uint8
+    assert refine(labels[None], image, returns="probs").shape == (1, 3, H, W)
+
+
+@pytest.mark.parametrize("n_labels", [256, 257])
+def test_labels_of_scores_are_as_small_as_they_can_be(n_labels, rng):
+    probs = rng.dirichlet(np.ones(n_labels), (3, 4))
+    image = rng.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    labels = refine(probs, image, returns="labels")
+    assert labels.dtype == (np.uint8 if n_labels <= 256 else np.int32)
+    np.testing.assert_array_equal(labels, refine(probs, image).argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "foreground"),
+    [(bool, 1), (np.uint8, 1), (np.uint8, 255), (np.int64, 255), (np.int32, 1)],
+)
+def test_masks_come_back_as_masks(rng, image, dtype, foreground):
+    truth = rng.random((H, W)) < 0.4
+    mask = (truth * foreground).astype(dtype)
+    result = refine(mask, image, kind="mask")
+    assert result.dtype == dtype
+    assert set(np.unique(result)) <= {0, foreground}
+    probs = np.where([~truth, truth], 0.7, 0.3)
+    labels = refine(probs, image, returns="labels")
+    np.testing.assert_array_equal(result, labels * foreground)
+    np.testing.assert_array_equal(refine(mask, image, kind="mask", returns="labels"), labels)
+    soft = refine(mask, image, kind="mask", returns="probs")
+    assert soft.shape == (H, W)
+    np.testing.assert_allclose(soft, refine(probs, image)[1], rtol=0, atol=1e-4)
+
+
+def test_an_empty_mask_stays_empty(image):
+    assert not refine(np.zeros((H, W), np.uint8), image, kind="mask").any()
+    assert not refine(np.zeros((H, W), bool), image).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_soft_masks_are_foreground_probabilities(probs, image, dtype):
+    soft = probs[0].astype(dtype)
+    result = refine(soft, image, kind="mask")
+    assert result.dtype == dtype
+    both = np.stack([1 - soft, soft]).astype(np.float32)
+    expected = refine(both, image)[1]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-3 if dtype == np.float16 else 1e-6)
+
+
+def test_probabilities_are_taken_as_they_are(probs, image, refined):
+    """kind="auto" and kind="probs" are one path; float16 sums within the tolerance pass."""
+    np.testing.assert_array_equal(refine(probs, image, kind="probs"), refined)
+    scaled = (probs * 1.009).astype(np.float32)
+    np.testing.assert_allclose(refine(scaled, image), refined, atol=2e-3)
+
+
+def test_zero_iterations_give_the_unary_back(probs, image):
+    q = refine(probs, image, iterations=0)
+    np.testing.assert_allclose(q, softmax(-unary_from_probs(probs).astype(float)), atol=1e-6)
+
+
+def test_every_kind_and_form_of_result_is_consistent(rng, image):
+    """All combinations run, and labels are where probabilities are largest."""
+    scores = rng.normal(size=(C, H, W)).astype(np.float32)
+    kinds = {
+        "probs": softmax(scores).astype(np.float32),
+        "logits": scores,
+        "labels": scores.argmax(0),
+        "mask": scores[0] > 0,
+    }
+    for kind, accuracy in itertools.product(kinds, ("fast", "fine")):
+        options = {"kind": kind, "accuracy": accuracy}
+        probs = refine(kinds[kind], image, returns="probs", **options)
+        labels = refine(kinds[kind], image, returns="labels", **options)
+        best = probs > 0.5 if kind == "mask" else probs.argmax(0)
+        np.testing.assert_array_equal(labels, best)
