@@ -27,7 +27,7 @@ class NonFiniteFeature(ValueError):
     """``args = (point, axis, value)`` of the first feature that is NaN or infinite."""
 
 class KeyRange(ValueError):
-    """``args = (axis, lo, hi)``: features along ``axis`` span more than exact lattice keys can hold."""
+    """``args = (axis, lo, hi)``: features along ``axis`` span more than exact keys can hold."""
 
 class Lattice:
     def __init__(
@@ -48,7 +48,7 @@ class Lattice:
     def filter(
         self, values: NDArray[np.float32], normalization: int, transpose: bool, threads: int
     ) -> NDArray[np.float32]:
-        """(N, C) C-contiguous in, (N, C) out: the (normalised) Gaussian filter or its exact adjoint."""
+        """(N, C) C-contiguous in, (N, C) out: the Gaussian filter or its exact adjoint."""
     def normalizer(self, threads: int) -> NDArray[np.float32]:
         """(N,) filter of ones, K1."""
     def self_response(self, threads: int) -> NDArray[np.float32]:
@@ -77,7 +77,7 @@ class MeanField:
         exclude_self: bool,
         threads: int,
     ) -> None:
-        """``compatibility``: None is Potts [a != b]; (C,) v is mu = -diag(v); (C, C) is mu(a, b)."""
+        """``compatibility``: None is Potts [a != b], (C,) v is -diag(v), (C, C) is mu(a, b)."""
     def clear_kernels(self) -> None: ...
     def infer(
         self,
@@ -90,10 +90,10 @@ class MeanField:
         labels: NDArray[np.int32] | None,
         threads: int,
     ) -> tuple[int, float, list[float]]:
-        """Mean field from softmax(-unary) (or ``start``); writes Q to ``out`` and/or MAP ``labels`` (N,).
+        """Mean field from softmax(-unary) (or ``start``) to Q in ``out``, MAP in ``labels`` (N,).
 
-        Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace`` asked
-        for it), and the free energies of Q_0 .. Q_T when ``trace``.
+        Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
+        asked for it), and the free energies of Q_0 .. Q_T when ``trace``.
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
     def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...
@@ -104,12 +104,14 @@ def upsample(
     """(C, h, w) C-contiguous -> (C, height, width), bilinear."""
 
 def image_features(
-    height: int, width: int, image: NDArray[np.float32] | None, inverse_sigmas: NDArray[np.float32]
+    height: int,
+    width: int,
+    image: NDArray[np.float32] | None,
+    inverse_sigmas: NDArray[np.float32],
+    threads: int,
 ) -> NDArray[np.float32]:
-    """(H * W, 2 + K) features: x, y, channels of ``image`` (H, W, K), each times its inverse sigma."""
+    """(H * W, 2 + K) features: x, y, channels of ``image`` (H, W, K), times inverse sigmas."""
 
-def set_num_threads(threads: int) -> None: ...
-def get_num_threads() -> int: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def set_isa(name: str) -> None:

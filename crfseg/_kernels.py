@@ -95,7 +95,7 @@ class Kernels:
         if isinstance(kernel.term, Bilateral) and kernel.own_image is not None:
             name, given_range = "Bilateral image", kernel.term.image_range
             image = to_levels(self._where, name, kernel.own_image, given_range)
-        features = kernel.term.point_features(self._where, self._grid, image, kernel.axes)
+        features = kernel.term.point_features(self._where, self._grid, image, kernel.axes, threads)
         return build_lattice(self._where, features, kernel.axes, self._accuracy, threads)
 
 

@@ -98,8 +98,9 @@ class MeanField {
   std::mutex mutex_;  // one inference at a time: they share what follows
   Strips strips_;
   int n_labels_, width_;
-  Buffer<float> log_unary_;  // (n_points, width): -U
-  Buffer<float> q_, z_;      // (n_points, width) where somebody needs them
+  Buffer<float> log_unary_;    // (n_points, width): -U, energies counted from each point's lowest,
+  double unary_offset_ = 0.0;  // whose sum this is
+  Buffer<float> q_, z_;        // (n_points, width) where somebody needs them
   std::vector<std::unique_ptr<Kernel>> kernels_;
 };
 

@@ -34,7 +34,4 @@ void parallel_ranges(std::int64_t n, std::int64_t grain, int threads, F&& f) {
   });
 }
 
-void set_num_threads(int threads);  // 0: as many as the machine has
-int get_num_threads();
-
 }  // namespace crfseg

@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "bindings/bindings.h"
-#include "parallel.h"
 
 namespace crfseg {
 namespace bindings {
@@ -29,7 +28,7 @@ void bind_image(py::module_& module) {
   module.def(
       "image_features",
       [](py::ssize_t height, py::ssize_t width, const std::optional<ContiguousFloats>& image,
-         const ContiguousFloats& inverse_sigmas) {
+         const ContiguousFloats& inverse_sigmas, int threads) {
         const py::ssize_t n_channels = image ? image->shape(2) : 0;
         expect(inverse_sigmas.size() == 2 + n_channels, "expected one sigma per feature");
         if (image) {
@@ -39,12 +38,12 @@ void bind_image(py::module_& module) {
         FloatArray out({height * width, 2 + n_channels});
         float* target = out.mutable_data();
         const float* source = image ? image->data() : nullptr;
-        const int threads = get_num_threads();
         const py::gil_scoped_release release;
         image_features(height, width, source, n_channels, inverse_sigmas.data(), threads, target);
         return out;
       },
-      py::arg("height"), py::arg("width"), py::arg("image").none(true), py::arg("inverse_sigmas"));
+      py::arg("height"), py::arg("width"), py::arg("image").none(true), py::arg("inverse_sigmas"),
+      py::arg("threads"));
 }
 
 }  // namespace bindings

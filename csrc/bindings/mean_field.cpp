@@ -4,6 +4,8 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <tuple>
+#include <vector>
 
 #include "bindings/bindings.h"
 
@@ -26,14 +28,15 @@ LabelView<const float> checked(const MeanField& field, const FloatArray& array) 
   return view;
 }
 
-py::tuple set_unary(MeanField& field, const FloatArray& values, int kind, float clip, int threads) {
+std::tuple<std::int64_t, float, std::int64_t, float, std::int64_t> set_unary(
+    MeanField& field, const FloatArray& values, int kind, float clip, int threads) {
   const LabelView<const float> view = checked(field, values);
   UnaryReport report;
   {
     const py::gil_scoped_release release;
     report = field.set_unary(view, static_cast<UnaryKind>(kind), clip, threads);
   }
-  return py::make_tuple(report.bad, report.low, report.low_at, report.off, report.off_at);
+  return {report.bad, report.low, report.low_at, report.off, report.off_at};
 }
 
 Compatibility compatibility_of(const std::optional<ContiguousFloats>& mu, int n_labels) {
@@ -56,9 +59,10 @@ void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normaliz
                    std::move(compatibility), exclude_self, threads);
 }
 
-py::tuple infer(MeanField& field, const OptionalFloats& start, int iterations, float tolerance,
-                float damping, bool trace, OptionalFloats out, std::optional<Labels> labels,
-                int threads) {
+std::tuple<int, float, std::vector<double>> infer(MeanField& field, const OptionalFloats& start,
+                                                  int iterations, float tolerance, float damping,
+                                                  bool trace, OptionalFloats out,
+                                                  std::optional<Labels> labels, int threads) {
   LabelView<const float> from;
   if (start) from = checked(field, *start);
   LabelView<float> to;
@@ -80,7 +84,7 @@ py::tuple infer(MeanField& field, const OptionalFloats& start, int iterations, f
     const py::gil_scoped_release release;
     result = field.infer(from, options, to, map);
   }
-  return py::make_tuple(result.iterations, result.max_change, result.trace);
+  return {result.iterations, result.max_change, result.trace};
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include "bindings/bindings.h"
 #include "cpu/dispatch.h"
 #include "error.h"
-#include "parallel.h"
 
 namespace crfseg {
 namespace bindings {
@@ -36,8 +35,6 @@ void bind_errors(py::module_& module) {
 
 void bind_system(py::module_& module) {
   bind_errors(module);
-  module.def("set_num_threads", &set_num_threads, py::arg("threads"));
-  module.def("get_num_threads", &get_num_threads);
   module.def("available_isas", &available_isas);
   module.def("isa", [] { return std::string(active_kernels().name); });
   module.def("set_isa", &set_isa, py::arg("name"));

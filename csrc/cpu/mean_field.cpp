@@ -126,16 +126,18 @@ UnaryReport MeanField::set_unary(LabelView<const float> values, UnaryKind kind, 
   std::vector<kernels::UnaryStats> parts(static_cast<std::size_t>(strips_.count));
   parallel_for(strips_.count, threads, [&](std::int64_t s) {
     const std::int64_t begin = strips_.begin(s);
-    parts[s] = {-1, -1, -1, infinity, 0.0F};
+    parts[s] = {-1, -1, -1, infinity, 0.0F, 0.0};
     active_kernels().load_unary(strip_of(values, begin), static_cast<kernels::UnaryKind>(kind),
                                 clip, strips_.end(s) - begin, n_labels_, width_,
                                 log_unary_.data() + begin * width_, &parts[s]);
   });
   UnaryReport report;
   report.low = infinity;
+  unary_offset_ = 0.0;
   for (std::int64_t s = 0; s < strips_.count; ++s) {
     // Strips count places in themselves.
     const kernels::UnaryStats& part = parts[s];
+    unary_offset_ += part.offset;
     const std::int64_t n = strips_.end(s) - strips_.begin(s);
     const auto flat = [&](std::int64_t place) {
       return place / n * strips_.n_points + strips_.begin(s) + place % n;
@@ -327,7 +329,7 @@ double MeanField::evaluate(bool entropy, int threads) {
   pass.keep_q = true;
   pass.energy = true;
   pass.entropy = entropy;
-  return run(pass).energy + potts_constant(threads);
+  return run(pass).energy + unary_offset_ + potts_constant(threads);
 }
 
 // The passes take Potts' [a != b] as -[a == b]; what that leaves out of the energy is half the

@@ -126,8 +126,6 @@ class Pool {
   int n_workers_ = 0;
 };
 
-std::atomic<int> default_threads{0};
-
 // Never destroyed: workers may outlive static destructors. A forked child has no workers and maybe
 // a locked mutex, so it starts afresh.
 std::atomic<Pool*> the_pool{nullptr};
@@ -159,12 +157,5 @@ void run_tasks(std::int64_t n_tasks, int threads, Task task, void* context) {
 }
 
 }  // namespace detail
-
-void set_num_threads(int threads) { default_threads = std::max(threads, 0); }
-
-int get_num_threads() {
-  const int chosen = default_threads;
-  return chosen > 0 ? chosen : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 }  // namespace crfseg

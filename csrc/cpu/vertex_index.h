@@ -30,6 +30,7 @@ template <class Key>
 class KeyTable {
  public:
   static constexpr std::uint32_t none = 0xFFFFFFFFU;
+  static constexpr std::uint32_t dropped = none - 1;  // a key that is known but has no value
 
   explicit KeyTable(std::int64_t expected = 0) {
     std::size_t capacity = 256;
@@ -48,7 +49,10 @@ class KeyTable {
     return entry.value;
   }
 
-  std::uint32_t find(Key key, std::uint64_t hash) const { return entries_[slot(key, hash)].value; }
+  std::uint32_t find(Key key, std::uint64_t hash) const {
+    const std::uint32_t value = entries_[slot(key, hash)].value;
+    return value == dropped ? none : value;
+  }
 
   void prefetch(std::uint64_t hash) const {
     __builtin_prefetch(&entries_[hash & (entries_.size() - 1)]);
@@ -123,7 +127,7 @@ class VertexIndex {
         if (owner[place] != place) {
           owner[place] = owner[owner[place]];
         } else if (at_least > 1 && count[place] < static_cast<std::uint32_t>(at_least)) {
-          owner[place] = KeyTable<Key>::none;
+          owner[place] = KeyTable<Key>::dropped;
         } else {
           owner[place] = static_cast<std::uint32_t>(keys_.size());
           keys_.push_back(key);
@@ -170,8 +174,8 @@ class VertexIndex {
   }
 
   static void check_size(std::int64_t size) {
-    if (size >= static_cast<std::int64_t>(KeyTable<Key>::none)) {
-      throw Error("the lattice would need more than 4294967294 vertices; use larger sigmas");
+    if (size >= static_cast<std::int64_t>(KeyTable<Key>::dropped)) {
+      throw Error("the lattice would need more than 4294967293 vertices; use larger sigmas");
     }
   }
 

@@ -25,12 +25,12 @@ CRFSEG_APART void softmax_block(float* rows, int n, int vectors) {
       for (int x = 1; x < count; ++x) top = maximum(top, load<V>(group + p * width + x * lanes));
       part[p] = top;
     }
-    const V top = reduce_rows<Max>(part) * log2_e;
+    const V top = reduce_rows<Max>(part);
     for (int p = 0; p < lanes; ++p) {
       V sum = {};
       for (int x = 0; x < count; ++x) {
         float* place = group + p * width + x * lanes;
-        const V e = exp2_nonpositive(load<V>(place) * log2_e - top[p]);
+        const V e = exp2_nonpositive((load<V>(place) - top[p]) * log2_e);
         store<V>(place, e);
         sum += e;
       }

@@ -71,13 +71,14 @@ struct UnaryStats {
   std::int64_t bad;  // label * n + point of the first value that is not allowed, or -1
   std::int64_t low_at, off_at;
   float low, off;
+  double offset;  // energies: the sum over points of the lowest, which log_unary leaves out
 };
 
 // One mean-field pass over the points of one strip: message, softmax, splat, all in cache.
 struct FieldPass {
   std::int64_t n_points;
   int n_labels, width;
-  const float* log_unary;  // (n, width): -U
+  const float* log_unary;  // (n, width): -U, up to a constant per point
   const Message* messages;
   int n_messages;
   float* scratch;  // (batch, width)

@@ -74,12 +74,32 @@ CRFSEG_INLINE V8 log_sum(const LabelStrip& in, std::int64_t first, int count, in
   return top + log_positive(total);
 }
 
-// (labels in blocks of eight) log p, log softmax, or minus the energy
+// The lowest energy of each point. Energies are counted from it: only differences matter, and
+// messages must not drown in a large common offset.
+CRFSEG_INLINE V8 lowest_energy(const LabelStrip& in, std::int64_t first, int count, int n_labels,
+                               UnaryStats* stats) {
+  V8 lowest = read_tile(in, first, count, 0);
+  for (int label = 1; label < n_labels; ++label) {
+    const V8 value = read_tile(in, first, count, label);
+    lowest = lowest < value ? lowest : value;
+  }
+  for (int lane = 0; lane < count; ++lane) stats->offset += static_cast<double>(lowest[lane]);
+  return lowest;
+}
+
+// log p, log softmax, or minus the energy above the lowest
 CRFSEG_INLINE V8 log_of(V8 value, UnaryKind kind, float clip, V8 shift) {
   const V8 floor = V8{} + clip;
   if (kind == UnaryKind::probabilities) return log_positive(value > clip ? value : floor);
   if (kind == UnaryKind::logits) return value - shift;
-  return value > largest ? V8{} + log_zero : -value;
+  return value > largest ? V8{} + log_zero : shift - value;
+}
+
+CRFSEG_INLINE V8 shift_of(const LabelStrip& in, UnaryKind kind, std::int64_t first, int count,
+                          int n_labels, UnaryStats* stats) {
+  if (kind == UnaryKind::probabilities) return V8{};
+  if (kind == UnaryKind::logits) return log_sum(in, first, count, n_labels);
+  return lowest_energy(in, first, count, n_labels, stats);
 }
 
 CRFSEG_INLINE void store_rows(const V8* block, int count, int width, int label, float* rows) {
@@ -98,7 +118,7 @@ void load_unary(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n
                 float* log_unary, UnaryStats* stats) {
   for (std::int64_t first = 0; first < n; first += 8) {
     const int count = static_cast<int>(n - first < 8 ? n - first : 8);
-    const V8 shift = kind == UnaryKind::logits ? log_sum(in, first, count, n_labels) : V8{};
+    const V8 shift = shift_of(in, kind, first, count, n_labels, stats);
     V8 total = {};
     V8 least = V8{} + stats->low;
     I8 suspect = {};
