@@ -36,6 +36,7 @@ class Scratch {
         free_.pop_back();
         return Loan(this, std::move(memory));
       }
+      free_.reserve(++n_lent_);  // giving back must not need memory
     }
     return Loan(this, Buffer<float>(size_));
   }
@@ -47,6 +48,7 @@ class Scratch {
   }
 
   std::int64_t size_;
+  std::size_t n_lent_ = 0;
   std::mutex mutex_;
   std::vector<Buffer<float>> free_;
 };
