@@ -45,6 +45,16 @@ def test_a_point_on_a_lattice_vertex_touches_one_simplex(dim: int) -> None:
     assert Lattice(origin).n_vertices == dim + 1 == ReferenceLattice(origin).n_vertices
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 8])
+def test_ties_go_the_reference_s_way(dim: int) -> None:
+    """The origin lies in many simplices: which one it takes shows in what it shares with others."""
+    rng = np.random.default_rng(dim)
+    for _ in range(10):
+        near = clear_of_ties(rng.normal(scale=0.2, size=(2, dim)).astype(np.float32))
+        features = np.vstack([near, np.zeros((1, dim), np.float32)])
+        assert Lattice(features).n_vertices == ReferenceLattice(features).n_vertices
+
+
 @pytest.mark.parametrize("dim", [1, 2, 5, 8])
 def test_fill_adds_vertices_and_never_removes_any(dim: int) -> None:
     """The more neighbours asked for, the fewer vertices are added."""

@@ -33,7 +33,7 @@ print(resident() - before)
 USES = {
     "refine": "crfseg.refine(probs, image)",
     "refine other sizes": "crfseg.refine(probs[:, : 60 + i % 20], image[: 60 + i % 20])",
-    "fine": "crfseg.refine(probs[:, :40, :40], image[:40, :40], accuracy='fine')",
+    "fine": "crfseg.refine(probs[:, :20, :24], image[:20, :24], accuracy='fine')",
     "lattice": "crfseg.Lattice(features, fill=i % 2, normalization='symmetric').filter(values)",
     "trace": "crfseg.DenseCRF(crfseg.unary_from_probs(probs), [crfseg.Bilateral(image)])"
     ".infer(2, trace=True, damping=0.5)",
