@@ -18,7 +18,7 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test build peer lint format bench sanitize cuda dist clean
+.PHONY: demo test build peer torch lint format bench sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -42,6 +42,10 @@ peer: $(STAMP)
 		$(PIP) pydensecrf2 >.venv/peer.log 2>&1 || true; }
 	@$(BIN)/python -c 'import pydensecrf.densecrf' 2>/dev/null || \
 		echo "pydensecrf2 could not be installed (.venv/peer.log): parity is held by recorded outputs"
+
+# Only for the tests that hand torch tensors to a package that never imports torch.
+torch: $(STAMP)
+	$(PIP) torch
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
