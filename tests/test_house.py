@@ -130,6 +130,7 @@ def test_documents_name_commands_and_files_that_exist(document):
     assert targets, f"{document} names no make command"
     assert targets <= phony
     paths = re.findall(r"`((?:crfseg|csrc|tests|benchmarks|tools)/[\w./]+)`", text)
+    paths += re.findall(r"\]\(([^):]+)\)", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
