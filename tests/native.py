@@ -1,17 +1,31 @@
 # SPDX-License-Identifier: MIT
 """The library under test as dense matrices, for comparison with ``reference``."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from crfseg import DenseCRF, Features, Lattice
+from crfseg import DenseCRF, Features, Lattice, _core
 from reference import Term, compatibility_matrix, normalize, without_self
 from reference_lattice import Fill, ReferenceLattice, clear_of_ties
 from strategies import Problem
 
 Array = np.ndarray[Any, Any]
+ISAS = _core.available_isas()
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Puts the instruction set back that was in use."""
+    before = _core.isa()
+    _core.set_isa(name)
+    try:
+        yield
+    finally:
+        _core.set_isa(before)
 
 
 def lattice_matrix(features: Array, **options: Any) -> Array:

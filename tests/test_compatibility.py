@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crfseg import DenseCRF, Features, Potts
-from native import lattice_matrix
+from native import ISAS, instruction_set, lattice_matrix
 from reference import Term, compatibility_matrix, mean_field, normalize
 from strategies import SEEDS, Array, clouds
 
@@ -85,7 +85,8 @@ def test_compatibility_of_the_crf_is_the_default_of_its_terms() -> None:
 
 @pytest.mark.parametrize("n_labels", [2, 5, 8, 17, 21])
 @pytest.mark.parametrize("kind", ["vector", "matrix"])
-def test_any_number_of_labels(kind: str, n_labels: int) -> None:
+@pytest.mark.parametrize("isa", ISAS)
+def test_any_number_of_labels(isa: str, kind: str, n_labels: int) -> None:
     rng = np.random.default_rng(n_labels)
     features = rng.normal(size=(60, 2)).astype(np.float32)
     unary = unary_for(features, n_labels, n_labels)
@@ -95,4 +96,6 @@ def test_any_number_of_labels(kind: str, n_labels: int) -> None:
     kernel = normalize(lattice_matrix(features), "symmetric")
     mu = compatibility_matrix(given_mu, n_labels)
     expected = mean_field(unary, [Term(kernel, 1.5, mu)], 5).qs[-1]
-    np.testing.assert_allclose(infer(features, unary, given_mu), expected, rtol=0, atol=TIGHT)
+    with instruction_set(isa):
+        found = infer(features, unary, given_mu)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TIGHT)

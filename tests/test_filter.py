@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crfseg import Lattice
-from native import calibration, lattice_matrix
+from native import ISAS, calibration, instruction_set, lattice_matrix
 from reference import NORMALIZATIONS, gaussian_kernel, normalize
 from reference_lattice import Fill, ReferenceLattice, clear_of_ties, elevate
 from strategies import FILLS, SEEDS, Array, clouds
@@ -169,7 +169,8 @@ def test_translation_by_a_period_of_the_lattice_changes_nothing(
     np.testing.assert_allclose(there.filter(values), expected, rtol=0, atol=bound)
 
 
-def test_one_channel_and_many_agree() -> None:
+@pytest.mark.parametrize("isa", ISAS)
+def test_one_channel_and_many_agree(isa: str) -> None:
     """(N,) and every column of (N, C) go through the same sums, for each C the kernels split."""
     rng = np.random.default_rng(1)
     features = rng.normal(size=(300, 3)).astype(np.float32)
@@ -177,7 +178,8 @@ def test_one_channel_and_many_agree() -> None:
     values = rng.normal(size=(300, 37)).astype(np.float32)
     columns = np.stack([lattice.filter(values[:, c]) for c in range(37)], axis=1)
     for n_channels in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 37):
-        found = lattice.filter(values[:, :n_channels])
+        with instruction_set(isa):
+            found = lattice.filter(values[:, :n_channels])
         assert found.shape == (300, n_channels)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, columns[:, :n_channels], rtol=0, atol=2e-5)

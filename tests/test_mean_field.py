@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crfseg import DenseCRF, Features
 from crfseg.lattice import ACCURACIES
-from native import crf_of, lattice_matrix, terms_of
+from native import ISAS, crf_of, instruction_set, lattice_matrix, terms_of
 from reference import (
     NORMALIZATIONS,
     Term,
@@ -227,7 +227,8 @@ def test_no_pairwise_terms_leave_the_unary() -> None:
 
 
 @pytest.mark.parametrize("n_labels", [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 21, 32, 33, 64, 150, 257])
-def test_any_number_of_labels(n_labels: int) -> None:
+@pytest.mark.parametrize("isa", ISAS)
+def test_any_number_of_labels(isa: str, n_labels: int) -> None:
     """Kernels work on groups of labels: each remainder has its own last group."""
     rng = np.random.default_rng(n_labels)
     features = rng.normal(size=(90, 3)).astype(np.float32)
@@ -236,5 +237,6 @@ def test_any_number_of_labels(n_labels: int) -> None:
     expected = mean_field(unary, [Term(kernel, 2.0, compatibility_matrix(None, n_labels))], 4).qs[
         -1
     ]
-    found = DenseCRF(unary, [Features(features, weight=2.0)]).infer(4).q
+    with instruction_set(isa):
+        found = DenseCRF(unary, [Features(features, weight=2.0)]).infer(4).q
     np.testing.assert_allclose(found, expected, rtol=0, atol=TIGHT)
