@@ -94,15 +94,6 @@ void a_forked_child_starts_afresh() {
 #endif
 }
 
-void the_default_number_of_threads_can_be_set() {
-  const int automatic = crfseg::get_num_threads();
-  CHECK(automatic >= 1);
-  crfseg::set_num_threads(5);
-  CHECK(crfseg::get_num_threads() == 5);
-  crfseg::set_num_threads(0);
-  CHECK(crfseg::get_num_threads() == automatic);
-}
-
 }  // namespace
 
 int main() {
@@ -113,6 +104,5 @@ int main() {
   nested_calls_run();
   many_callers_at_once();
   a_forked_child_starts_afresh();
-  the_default_number_of_threads_can_be_set();
   return check::result();
 }
