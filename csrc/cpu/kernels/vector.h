@@ -129,7 +129,7 @@ template <class V>
 CRFSEG_INLINE V exp2_nonpositive(V x) {
   typedef typename Lanes<V>::Int Int;
   constexpr float shift = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-  const V clamped = x > log2_smallest ? x : V{} + log2_smallest;
+  const V clamped = maximum(x, V{} + log2_smallest);
   const V shifted = clamped + shift;
   const V fraction = clamped - (shifted - shift);
   V p = fraction * 0.00132764715F + 0.00967554133F;
