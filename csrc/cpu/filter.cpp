@@ -141,13 +141,11 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
   const int corners = lattice.dim + 1;
   const bool padded = width != n_channels;
   VertexRows rows(lattice, width);
-  const std::vector<float> factor(static_cast<std::size_t>(width), scales.gain);
+  const std::vector<float> factor(static_cast<std::size_t>(width), scales.gain());
   const auto strip_corners = [&](std::int64_t begin) {
     return kernels::Corners{corners, lattice.corner_row.data() + begin * corners,
                             lattice.corner_weight.data() + begin * corners};
   };
-  const Buffer<float>& splat_scale = transpose ? scales.slice : scales.splat;
-  const Buffer<float>& slice_scale = transpose ? scales.splat : scales.slice;
 
   parallel_for(lattice.strips.count, threads, [&](std::int64_t s) {
     const std::int64_t begin = lattice.strips.begin(s);
@@ -155,7 +153,8 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
     const float* source = values + begin * n_channels;
     Buffer<float> copy(padded ? n * width : 0);
     if (padded) pad_rows(source, n, n_channels, width, copy.data());
-    active_kernels().splat(strip_corners(begin), Scales::at(splat_scale, begin),
+    active_kernels().splat(strip_corners(begin),
+                           transpose ? scales.slice(begin) : scales.splat(begin),
                            padded ? copy.data() : source, n, width, rows.cleared_rows(s));
   });
   VertexRows::blur({&rows}, transpose, threads);
@@ -166,8 +165,9 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
     rows.fetch(s, factor.data(), incoming.data());
     float* target = out + begin * n_channels;
     Buffer<float> copy(padded ? n * width : 0);
-    active_kernels().slice(strip_corners(begin), Scales::at(slice_scale, begin), incoming.data(), n,
-                           width, padded ? copy.data() : target);
+    active_kernels().slice(strip_corners(begin),
+                           transpose ? scales.splat(begin) : scales.slice(begin), incoming.data(),
+                           n, width, padded ? copy.data() : target);
     for (std::int64_t p = 0; padded && p < n; ++p) {
       std::copy_n(copy.data() + p * width, n_channels, target + p * n_channels);
     }
@@ -187,21 +187,19 @@ const Buffer<float>& Lattice::normalizer(int threads) const {
   return normalizer_;
 }
 
-Scales::Scales(const Lattice& lattice, Normalization normalization, int threads) {
+Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
+    : on_slice_(normalization == Normalization::after || normalization == Normalization::symmetric),
+      on_splat_(normalization == Normalization::before ||
+                normalization == Normalization::symmetric) {
   if (normalization == Normalization::none) {
-    gain = static_cast<float>(lattice_gain(lattice.dim, lattice.fill, lattice.passes));
+    gain_ = static_cast<float>(lattice_gain(lattice.dim, lattice.fill, lattice.passes));
     return;
   }
   const bool root = normalization == Normalization::symmetric;
   const Buffer<float>& sums = lattice.normalizer(threads);
-  Buffer<float> scale(sums.size());
-  std::transform(sums.begin(), sums.end(), scale.begin(),
+  scale_.resize(sums.size());
+  std::transform(sums.begin(), sums.end(), scale_.begin(),
                  [root](float n) { return 1.0F / (root ? std::sqrt(n) : n); });
-  if (normalization != Normalization::before) {
-    slice.resize(scale.size());
-    std::copy(scale.begin(), scale.end(), slice.begin());
-  }
-  if (normalization != Normalization::after) splat = std::move(scale);
 }
 
 void lattice_filter(const Lattice& lattice, Normalization normalization, bool transpose,

@@ -48,7 +48,7 @@ struct MeanField::Kernel {
         normalization(mode),
         weight(w),
         kind(mu.kind) {
-    const float factor_weight = w * scales.gain;
+    const float factor_weight = w * scales.gain();
     const bool diagonal = kind != Compatibility::Kind::matrix;
     factor.assign(static_cast<std::size_t>(width), diagonal ? 0.0F : 1.0F);
     for (int a = 0; diagonal && a < n_labels; ++a) {
@@ -59,8 +59,8 @@ struct MeanField::Kernel {
       self.resize(lattice->n_points);
       self_response(*lattice, threads, self.data());
       for (std::int64_t p = 0; p < self.size(); ++p) {
-        if (scales.slice.size() > 0) self[p] *= scales.slice[p];
-        if (scales.splat.size() > 0) self[p] *= scales.splat[p];
+        if (scales.slice(p) != nullptr) self[p] *= *scales.slice(p);
+        if (scales.splat(p) != nullptr) self[p] *= *scales.splat(p);
       }
     }
   }
@@ -71,19 +71,19 @@ struct MeanField::Kernel {
     kernels::Message m{};
     m.at = {lattice->dim + 1, lattice->corner_row.data() + corner,
             lattice->corner_weight.data() + corner};
-    m.slice_scale = Scales::at(scales.slice, begin);
-    m.splat_scale = Scales::at(scales.splat, begin);
+    m.slice_scale = scales.slice(begin);
+    m.splat_scale = scales.splat(begin);
     m.incoming = incoming;
     m.outgoing = splat ? rows.cleared_rows(strip) : nullptr;
-    m.self = Scales::at(self, begin);
-    m.self_rows = self.size() > 0 ? matrix.data() : nullptr;
+    if (self.size() > 0) {
+      m.self = self.data() + begin;
+      m.self_rows = matrix.data();
+    }
     if (incoming != nullptr) rows.fetch(strip, factor.data(), incoming);
     return m;
   }
 
-  std::int64_t nbytes() const {
-    return rows.nbytes() + scales.slice.nbytes() + scales.splat.nbytes() + self.nbytes();
-  }
+  std::int64_t nbytes() const { return rows.nbytes() + scales.nbytes() + self.nbytes(); }
 
   std::shared_ptr<const Lattice> lattice;
   Scales scales;
@@ -344,7 +344,7 @@ double MeanField::potts_constant(int threads) {
                    mass.data());
     double total = 0.0;
     for (const float m : mass) total += static_cast<double>(m);
-    for (const float s : kernel->self) total -= static_cast<double>(s * kernel->scales.gain);
+    for (const float s : kernel->self) total -= static_cast<double>(s * kernel->scales.gain());
     sum += 0.5 * static_cast<double>(kernel->weight) * total;
   }
   return sum;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A normalisation as two diagonal matrices around the filter: K~ = diag(slice) gain K diag(splat).
+// A normalisation as diagonal matrices around the filter: K~ = diag(slice) gain K diag(splat).
+// Where both are there they are the same.
 #pragma once
 
 #include "buffer.h"
@@ -7,17 +8,26 @@
 
 namespace crfseg {
 
-struct Scales {
+class Scales {
+ public:
   Scales() = default;
   Scales(const Lattice& lattice, Normalization normalization, int threads);
 
-  // From one point on; an empty buffer stands for ones.
-  static const float* at(const Buffer<float>& scale, std::int64_t point) {
-    return scale.size() == 0 ? nullptr : scale.data() + point;
+  // What the points from `point` on are multiplied by when sliced and when splat; null stands for
+  // ones.
+  const float* slice(std::int64_t point) const {
+    return on_slice_ ? scale_.data() + point : nullptr;
   }
+  const float* splat(std::int64_t point) const {
+    return on_splat_ ? scale_.data() + point : nullptr;
+  }
+  float gain() const { return gain_; }
+  std::int64_t nbytes() const { return scale_.nbytes(); }
 
-  float gain = 1.0F;
-  Buffer<float> slice, splat;
+ private:
+  float gain_ = 1.0F;
+  bool on_slice_ = false, on_splat_ = false;
+  Buffer<float> scale_;
 };
 
 }  // namespace crfseg
