@@ -79,8 +79,9 @@ def read_image(path: StrPath, *, exif: str | None = None) -> NDArray[Any]:
             return _photograph(picture, path)
         if exif != "apply":
             raise ValueError(
-                f"{path}: has EXIF orientation {turn}, so viewers show it turned; say exif 'apply' "
-                "if the scores belong to the picture as shown, 'ignore' if to the pixels as stored"
+                f"{path}: has EXIF orientation {turn}, so viewers show it turned; expected exif= "
+                "(--exif): 'apply' if the scores belong to the picture as shown, 'ignore' if to "
+                "the pixels as stored"
             )
         from PIL import ImageOps
 
@@ -127,6 +128,8 @@ def read_array(path: StrPath, *, name: str | None = None) -> NDArray[Any]:
             return _numbers(lambda: np.load(file, allow_pickle=False), str(path))
         if start[:2] == b"PK":
             return _from_archive(file, path, name)
+    if start[:1] == b"\x80":
+        raise _not_numbers(path, "is a pickle")
     what = f"starts with {start!r}" if start else "is empty"
     raise ValueError(f"{path}: {what}; expected a .npy or .npz file")
 
@@ -137,13 +140,25 @@ def _from_archive(file: IO[bytes], path: StrPath, name: str | None) -> NDArray[A
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path}: is damaged: {error}") from error
     names = archive.files
+    if any(name.endswith("data.pkl") for name in names):
+        raise _not_numbers(path, "is a torch file")
     listing = ", ".join(names) or "nothing"
     if name is None and len(names) != 1:
-        raise ValueError(f"{path}: holds {listing}; expected one array, or the name of one")
+        raise ValueError(
+            f"{path}: holds {listing}; expected one array, or name= (--array) to say which"
+        )
     if name is not None and name not in names:
         raise ValueError(f"{path}: has no array {name!r}; it holds {listing}")
     name = name or names[0]
     return _numbers(lambda: archive[name], f"{path}[{name}]")
+
+
+def _not_numbers(path: StrPath, what: str) -> ValueError:
+    """A file as torch.save writes it, now or in its first years; reading it could run code."""
+    return ValueError(
+        f"{path}: {what}, which could run code when read; save the tensor as .npy or .npz "
+        "instead: np.save('scores.npy', tensor.numpy())"
+    )
 
 
 def _numbers(load: Callable[[], Any], where: str) -> NDArray[Any]:

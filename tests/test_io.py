@@ -124,7 +124,7 @@ def test_the_camera_orientation_is_asked_for(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees
     Image.fromarray(stored).save(tmp_path / "turned.png", exif=exif)
-    with pytest.raises(ValueError, match=r"EXIF orientation 6.*'apply'.*'ignore'"):
+    with pytest.raises(ValueError, match=r"EXIF orientation 6.* \(--exif\): 'apply'.*'ignore'"):
         read_image(tmp_path / "turned.png")
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png", exif="ignore"), stored)
     shown = read_image(tmp_path / "turned.png", exif="apply")
@@ -271,7 +271,7 @@ def test_content_decides_and_not_the_suffix(tmp_path):
 
 def test_names_in_an_archive(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.zeros(2), b=np.zeros(2))
-    with pytest.raises(ValueError, match=r"two\.npz: holds a, b; expected one array"):
+    with pytest.raises(ValueError, match=r"two\.npz: holds a, b; expected one .*\(--array\)"):
         read_array(tmp_path / "two.npz")
     with pytest.raises(ValueError, match=r"two\.npz: has no array 'c'; it holds a, b"):
         read_array(tmp_path / "two.npz", name="c")
@@ -294,7 +294,7 @@ def test_pickles_are_never_run(tmp_path):
     with pytest.raises(ValueError, match=r"trap\.npz\[arr_0\]: holds pickled Python objects"):
         read_array(tmp_path / "trap.npz")
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match=r"bare\.npy: starts with .*; expected a \.npy or \.npz"):
+    with pytest.raises(ValueError, match=r"bare\.npy: is a pickle, .*; save .* as \.npy or"):
         read_array(tmp_path / "bare.npy")
 
 
@@ -320,7 +320,8 @@ def bytes_of(array):
         (bytes_of(np.arange(100))[:20], "is damaged"),
         (b"\x93NUMPY\x09\x00", "is damaged"),
         (b"PK\x03\x04 and no more", "is damaged"),
-        (damaged_archive(("data.pkl", b"x")), r"\[data\.pkl\]: is not an array"),
+        (damaged_archive(("notes.txt", b"x")), r"\[notes\.txt\]: is not an array"),
+        (damaged_archive(("scores/data.pkl", b"x")), r"is a torch file, .* as \.npy or \.npz inst"),
         (damaged_archive(("a.npy", bytes_of(np.arange(9))[:-5])), r"\[a\]: is damaged"),
         (bytes_of(np.array(["cat"])), "is <U3; expected an array of real numbers"),
         (bytes_of(np.array([1j])), "is complex128; expected an array of real numbers"),
