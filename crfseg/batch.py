@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Refining files: which image belongs to which scores, and where the result goes."""
+"""Refining files: which image belongs to which scores, and where the result goes.
 
+Errors speak the language of the command line: options, not keyword arguments.
+"""
+
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,35 +28,51 @@ class Job(NamedTuple):
     out: Path
 
 
-def pair_folders(images: Path, scores: Path, out: Path, kind: str) -> tuple[list[Job], list[Path]]:
+def pair_folders(images: Path, scores: Path, out: Path, kind: str) -> tuple[list[Job], list[str]]:
     """Pair the files of two folders by their names without suffix.
 
     Args:
-        images: folder of photographs; those without scores are left alone.
+        images: folder of photographs.
         scores: folder of .npy, .npz and .png files.
         out: folder of the results.
         kind: suffix of the results, "png" or "npy".
 
     Returns:
-        A job for every file of scores that has an image, by name, and the files that have none.
+        A job for every pair, by name, and a sentence for every file without its partner.
 
     Raises:
-        ValueError: if one of the folders is none, holds nothing or two files of one name.
+        ValueError: if one of the folders is none, holds nothing or two files of one name, or
+            ``out`` is a file or is called like one.
     """
     for folder in (images, scores):
         if not folder.is_dir():
             raise ValueError(f"{folder}: is not a folder; expected two files or two folders")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file; expected a folder to write the results into")
+    if not out.exists() and out.suffix.lower() in PICTURES | SCORES:
+        raise ValueError(
+            f"{out}: is called like a file but {images} is a folder; expected a folder to write "
+            "the results into"
+        )
     photographs, found = _by_stem(images, PICTURES), _by_stem(scores, SCORES)
     if not found:
         raise ValueError(f"{scores}: holds no .npy, .npz or .png file")
+    if not photographs:
+        raise ValueError(f"{images}: holds no picture ({', '.join(sorted(PICTURES))})")
     jobs = [
         Job(photographs[stem], path, out / f"{stem}.{kind}")
         for stem, path in found.items()
         if stem in photographs
     ]
-    return jobs, [path for stem, path in found.items() if stem not in photographs]
+    alone = [
+        f"{files[stem]}: no {what} of that name in {folder}"
+        for files, others, what, folder in (
+            (photographs, found, ".npy, .npz or .png", scores),
+            (found, photographs, "image", images),
+        )
+        for stem in files.keys() - others.keys()
+    ]
+    return jobs, sorted(alone)
 
 
 def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
@@ -68,7 +88,12 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
 
 
 def refine_file(
-    job: Job, arguments: Mapping[str, Any], *, array: str | None = None, exif: str | None = None
+    job: Job,
+    arguments: Mapping[str, Any],
+    *,
+    array: str | None = None,
+    exif: str | None = None,
+    compare: bool = True,
 ) -> str:
     """Refine one image and write the result.
 
@@ -78,9 +103,11 @@ def refine_file(
         arguments: keyword arguments of ``refine``.
         array: see ``crfseg.io.read_array``.
         exif: see ``crfseg.io.read_image``.
+        compare: say how many labels changed, which takes a look at the labels before.
 
     Returns:
-        One line: what was refined, how long that took without reading and writing, and where to.
+        One line: what was refined, how many labels changed, how long that took without reading
+        and writing, and where to.
 
     Raises:
         OSError: if a file cannot be read or written.
@@ -97,7 +124,7 @@ def refine_file(
     try:
         result = refine(x, image, returns="probs" if as_array else "labels", **arguments)
     except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
-        raise type(error)(f"{job.scores}: {error}") from error
+        raise type(error)(f"{job.scores}: {in_options(str(error))}") from error
     seconds = time.perf_counter() - start
     if as_array:
         write_array(job.out, result)
@@ -106,7 +133,41 @@ def refine_file(
     else:
         write_labels(job.out, result, palette)
     height, width = image.shape[:2]
-    return f"{job.image.name}: {width} x {height} in {seconds * 1000:.0f} ms -> {job.out}"
+    share = _share_changed(x, image, result, arguments, is_mask) if compare else None
+    changes = "" if share is None else f", {share:.1%} of the labels changed"
+    took = f"{seconds * 1000:.0f} ms"
+    return f"{job.image.name}: {width} x {height}{changes} in {took} -> {job.out}"
+
+
+def _share_changed(
+    x: NDArray[Any],
+    image: NDArray[Any],
+    result: NDArray[Any],
+    arguments: Mapping[str, Any],
+    is_mask: bool,
+) -> float:
+    """Share of the pixels whose label is another one than before."""
+    before, layout, size = x, arguments.get("layout"), image.shape[:2]
+    if x.dtype.kind == "f" and not is_mask:
+        # Without a pairwise term refine() upsamples the scores and no more.
+        returns = "probs" if result.dtype.kind == "f" else "labels"
+        alone = {**arguments, "spatial": None, "bilateral": None, "iterations": 0}
+        before = refine(x, image, returns=returns, **alone)
+    old, new = (_labels_of(values, is_mask, layout, size) for values in (before, result))
+    return float(np.mean(old != new))
+
+
+def _labels_of(
+    values: NDArray[Any], is_mask: bool, layout: str | None, size: tuple[int, ...]
+) -> NDArray[Any]:
+    """The most probable labels of probabilities; labels as they are; a mask as bool."""
+    if is_mask:
+        return values > 0.5
+    if values.dtype.kind != "f":
+        return values
+    labels_first = layout != "HWC" and values.shape[-2:] == size
+    labels: NDArray[np.intp] = values.argmax(axis=-3 if labels_first else -1)
+    return labels
 
 
 def _read_scores(path: Path, array: str | None) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -130,6 +191,53 @@ def _check_out(job: Job) -> None:
             raise ValueError(
                 f"{job.out}: is one of the files to read; expected another name or folder"
             )
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check keyword arguments of ``refine`` as far as that goes without an image.
+
+    Raises:
+        TypeError, ValueError: if one has no sense for any image.
+    """
+    kind, layout = arguments.get("kind", "auto"), arguments.get("layout")
+    about_labels = "ignore_index" in arguments or "n_labels" in arguments
+    if kind == "auto" and about_labels:
+        kind = "labels"
+    if layout is not None and kind != "auto" and (layout == "HW") != (kind in ("labels", "mask")):
+        raise ValueError(f"--layout {layout} does not go with {kind}; expected another of the two")
+    empty = np.empty((0, 1, 1), bool if kind == "mask" else np.int64)
+    if kind not in ("labels", "mask"):
+        empty = np.empty((0, 2, 1, 1), np.float32)
+    others = {name: value for name, value in arguments.items() if name != "layout"}
+    try:  # a batch of no images: arguments are all there is to look at
+        refine(empty, np.zeros((1, 1), np.uint8), **others)
+    except (TypeError, ValueError) as error:
+        raise type(error)(in_options(str(error))) from error
+
+
+_IN_OPTIONS = (
+    (r"^\[refine\] (x (?=has|holds|is|ranges|sums))?", ""),
+    (r"\bx holds\b", "SCORES hold"),
+    (r"\bx of shape\b", "SCORES of shape"),
+    (r"\bx\.argmax\(0\)", "their argmax over the first axis"),
+    (r"np\.moveaxis\(x, -1, 0\)", "--layout HWC"),
+    (r"\b(?:Gaussian|spatial) (?=sigma|weight)", "--spatial "),
+    (r"\b[Bb]ilateral (?=sigma|weight)", "--bilateral "),
+    (r"(?<=--spatial )\w+|(?<=--bilateral )\w+", lambda found: found[0].upper()),
+    (r"^(iterations|tolerance|confidence|threads)\b", r"--\1"),
+    (r"\b(kind|layout|upsample|ignore_index|n_labels)= *", r"--\1 "),
+    (r"(?<!-)\b(ignore_index|n_labels)\b", r"--\1"),
+    (r"--(ignore_index|n_labels)\b", lambda found: found[0].replace("_", "-")),
+    # The names that an option can have are quoted in Python alone.
+    (r"(--(?:kind|layout|upsample) ).*", lambda found: re.sub(r"'([\w-]+)'", r"\1", found[0])),
+)
+
+
+def in_options(sentence: str) -> str:
+    """An error of ``refine`` as one who typed options reads it: --kind logits, --spatial WEIGHT."""
+    for pattern, words in _IN_OPTIONS:
+        sentence = re.sub(pattern, words, sentence)
+    return sentence
 
 
 def _check_void(path: Path, labels: NDArray[Any], arguments: Mapping[str, Any]) -> None:

@@ -2,11 +2,13 @@
 """The command ``crfseg``: refine files, describe the installation.
 
 A failure is one sentence on stderr and exit code 1; a command line that makes no sense is exit
-code 2. Of several images a bad one is reported, the rest are refined, and the exit code is 1.
+code 2, before any file is read. Of several images a bad one, or one without scores, is reported,
+the rest are refined, and the exit code is 1.
 """
 
 import argparse
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from crfseg import __version__, info, refine
-from crfseg.batch import Job, pair_folders, refine_file
+from crfseg.batch import Job, check_arguments, pair_folders, refine_file
 
 LEFT_OUT = "left out"  # stands for the None of spatial=None, since None is "not given"
 
 EPILOG = """\
 IMAGE and SCORES are two files, or two folders whose files belong together by name:
-photos/cat.jpg and scores/cat.npy. OUT is then a file or a folder. A .png holds labels (the colours
+photos/cat.jpg and scores/cat.npy; a file without its partner is reported. OUT is then a file or
+a folder. A .png holds labels (the colours
 of SCORES if that is a palette PNG, else those of PASCAL VOC; a mask becomes 0 and 255), a .npy
 holds probabilities.
 """
@@ -44,6 +47,11 @@ def complain(error: Exception, debug: bool) -> None:
     """Print one sentence about ``error``, with ``debug`` its traceback as well."""
     if debug:
         traceback.print_exception(error)
+    print(f"crfseg: error: {sentence_about(error)}", file=sys.stderr)
+
+
+def sentence_about(error: Exception) -> str:
+    """Word an error on one line."""
     if isinstance(error, OSError) and error.filename is not None:
         sentence = f"{error.filename}: {error.strerror}"
     elif isinstance(
@@ -52,7 +60,14 @@ def complain(error: Exception, debug: bool) -> None:
         sentence = str(error) or type(error).__name__
     else:
         sentence = f"{type(error).__name__}: {error} (unforeseen; --debug shows where)"
-    print(f"crfseg: error: {' '.join(sentence.split())}", file=sys.stderr)
+    return " ".join(sentence.split())
+
+
+def advice_about(error: Exception) -> str:
+    """What a sentence that names an option expects, whatever was found; "" if it names none."""
+    sentence = sentence_about(error)
+    names_option = isinstance(error, TypeError | ValueError) and re.search(r"[ (]--[a-z]", sentence)
+    return sentence.partition("; ")[2] if names_option else ""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -166,32 +181,64 @@ def run_info(options: argparse.Namespace) -> int:
 
 def run_refine(options: argparse.Namespace) -> int:
     """Refine one image, or a folder of them."""
+    try:
+        check_arguments(model_arguments(options))
+    except (TypeError, ValueError) as error:
+        complain(error, options.debug)
+        return 2
     if options.image.is_dir() or options.scores.is_dir():
         return refine_folder(options)
     job = Job(options.image, options.scores, options.out)
-    say(options, refine_file(job, model_arguments(options), array=options.array, exif=options.exif))
+    say(options, refine_job(job, options))
     return 0
 
 
+def refine_job(job: Job, options: argparse.Namespace) -> str:
+    """Refine one image and return the line about it."""
+    return refine_file(
+        job,
+        model_arguments(options),
+        array=options.array,
+        exif=options.exif,
+        compare=not options.quiet,
+    )
+
+
 def refine_folder(options: argparse.Namespace) -> int:
-    """Refine every image that has scores, with a line of progress for each."""
+    """Refine every image that has scores, with a line of progress for each.
+
+    An option that many files need is asked for once; the other files are listed at the end.
+    """
     jobs, alone = pair_folders(options.image, options.scores, options.out, options.format)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for path in alone:
-        complain(ValueError(f"{path}: no image of that name in {options.image}"), options.debug)
+    if jobs:
+        options.out.mkdir(parents=True, exist_ok=True)
+    for sentence in alone:
+        complain(ValueError(sentence), options.debug)
     failed = len(alone)
+    asked: dict[str, list[str]] = {}  # advice: names of the files that it is for
     for number, job in enumerate(jobs, 1):
         try:
-            line = refine_file(
-                job, model_arguments(options), array=options.array, exif=options.exif
-            )
+            line = refine_job(job, options)
         except Exception as error:  # the others are refined all the same
-            complain(error, options.debug)
+            advice = advice_about(error)
+            if not asked.get(advice):
+                complain(error, options.debug)
+            if advice:
+                asked.setdefault(advice, []).append(job.scores.name)
             failed += 1
             line = f"{job.image.name}: failed"
         say(options, f"[{number:>{len(str(len(jobs)))}}/{len(jobs)}] {line}")
+    for first, *others in asked.values():
+        if others:
+            complain(ValueError(f"{first} is one of {len(others) + 1}: {listed(others)}"), False)
     say(options, f"{len(jobs) + len(alone) - failed} refined, {failed} failed")
     return 1 if failed else 0
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few names, and how many there are besides."""
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
 
 
 def say(options: argparse.Namespace, line: str) -> None:

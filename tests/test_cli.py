@@ -2,6 +2,7 @@
 """The command line: the answers of ``refine``, and a sentence and exit code for each failure."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,51 +11,28 @@ import pytest
 from PIL import Image
 
 import crfseg
+from command import HEIGHT, LABELS, WIDTH, call, doubtful_scores, only_sentence, stripes
 from crfseg import cli
 from crfseg.io import read_labels, write_labels, write_mask, write_picture
 from crfseg.palette import voc_palette
 
-HEIGHT, WIDTH, LABELS = 24, 32, 3
-
 
 @pytest.fixture
 def photo():
-    """Three coloured stripes with a little noise."""
-    rng = np.random.default_rng(11)
-    stripes = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])[np.arange(WIDTH) * 3 // WIDTH]
-    noise = rng.integers(-9, 10, (HEIGHT, WIDTH, 3))
-    return (stripes + noise).astype(np.uint8)
+    return stripes()
 
 
 @pytest.fixture
 def probs():
-    """Scores that know the stripes, three pixels too far to the right, and doubt themselves."""
-    labels = np.clip((np.arange(WIDTH) - 3) * 3 // WIDTH, 0, 2)
-    rng = np.random.default_rng(12)
-    scores = 2.0 * (labels == np.arange(LABELS)[:, None, None]) + rng.random((3, HEIGHT, WIDTH))
-    return (np.exp(scores) / np.exp(scores).sum(0)).astype(np.float32)
+    return doubtful_scores()
 
 
 @pytest.fixture
 def files(tmp_path, photo, probs):
-    """A folder with photo.png and scores.npy, and the way to call the command there."""
+    """A folder with photo.png and scores.npy."""
     write_picture(tmp_path / "photo.png", photo)
     np.save(tmp_path / "scores.npy", probs)
     return tmp_path
-
-
-def call(folder, *arguments):
-    """Run the command with names of files in ``folder``; options and numbers stay as they are."""
-    names = [str(folder / a) if "." in a and not a[0].isdigit() else a for a in arguments]
-    return cli.main(names)
-
-
-def only_sentence(capsys):
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    assert err.startswith("crfseg: error: ")
-    assert err.count("\n") == 1
-    return out, err
 
 
 # --- one image ------------------------------------------------------------------------------------
@@ -69,8 +47,9 @@ def test_labels_of_one_image(files, photo, probs, capsys):
     np.testing.assert_array_equal(palette, voc_palette())
     out, err = capsys.readouterr()
     assert err == ""
-    assert "photo.png: 32 x 24 in " in out
-    assert "out.png" in out
+    changed = np.mean(expected != probs.argmax(0))
+    line = rf"photo\.png: 32 x 24, {changed:.1%} of the labels changed in \d+ ms -> .*out\.png\n"
+    assert re.fullmatch(line, out)
 
 
 def test_probabilities_of_one_image(files, photo, probs, capsys):
@@ -155,6 +134,38 @@ def test_masks_stay_masks(files, photo):
             np.testing.assert_array_equal(np.asarray(picture), np.where(expected, 255, 0))
 
 
+def changes(text):
+    """The shares of changed labels in the lines about images."""
+    return re.findall(r", (\d+\.\d%) of the labels changed", text)
+
+
+@pytest.mark.parametrize("kind", ["probs", "HWC", "coarse", "labels", "mask", "foreground"])
+def test_the_share_of_changed_labels_is_the_same_for_png_and_npy(files, photo, probs, capsys, kind):
+    cells = probs.reshape(LABELS, HEIGHT // 8, 8, WIDTH // 8, 8).mean((2, 4))
+    foreground = probs[1]
+    labels = probs.argmax(0).astype(np.uint8)
+    x, *options = {
+        "probs": (probs,),
+        "HWC": (probs.transpose(1, 2, 0), "--layout", "HWC"),
+        "coarse": (cells,),
+        "labels": (labels,),
+        "mask": ((labels == 1) * np.uint8(255), "--kind", "mask"),
+        "foreground": (foreground, "--kind", "mask"),
+    }[kind]
+    np.save(files / "x.npy", x)
+    for out in ("out.npy", "out.png"):
+        assert call(files, "refine", "photo.png", "x.npy", "-o", out, *options) == 0
+    after = read_labels(files / "out.png").labels
+    before = {
+        "labels": labels,
+        "mask": (labels == 1) * 255,
+        "foreground": (foreground > 0.5) * 255,
+        "coarse": crfseg.refine(cells, photo, spatial=None, bilateral=None).argmax(0),
+    }.get(kind, probs.argmax(0))
+    assert (after != before).any()
+    assert changes(capsys.readouterr().out) == [f"{np.mean(after != before):.1%}"] * 2
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -169,7 +180,7 @@ def test_masks_stay_masks(files, photo):
         ("photo.png", "scores.npy", "no/out.png", "does not exist"),
         ("photo.png", "scores.npy", "photo.png", "photo.png: is one of the files to read"),
         ("photo.png", "scores.npy", "scores.npy", "scores.npy: is one of the files to read"),
-        ("photo.png", "small.npy", "out.png", "small.npy: [refine] x has shape (3, 7, 5)"),
+        ("photo.png", "small.npy", "out.png", "small.npy: has shape (3, 7, 5) and image"),
         ("photo.png", "batch.npy", "out.png", "batch.npy: has shape (2, 3, 24, 32), a batch"),
     ],
 )
@@ -222,90 +233,6 @@ def test_a_wrong_command_line_is_exit_code_2(arguments, capsys):
         cli.main(arguments)
     assert exit_info.value.code == 2
     assert "usage: crfseg" in capsys.readouterr().err
-
-
-# --- folders --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folders(tmp_path, photo, probs):
-    for name in ("images", "scores"):
-        (tmp_path / name).mkdir()
-    for stem in ("a", "b", "c", "unscored"):
-        write_picture(tmp_path / "images" / f"{stem}.png", photo)
-    np.save(tmp_path / "scores" / "a.npy", probs)
-    np.savez(tmp_path / "scores" / "b.npz", probs)
-    write_labels(tmp_path / "scores" / "c.png", probs.argmax(0))
-    return tmp_path
-
-
-def call_folders(folders, *options):
-    arguments = ("images", "scores", "-o", "out")
-    return cli.main(
-        ["refine", *(str(folders / a) if a[0] != "-" else a for a in arguments), *options]
-    )
-
-
-def test_folders_are_paired_by_name_with_a_line_for_each(folders, photo, probs, capsys):
-    assert call_folders(folders) == 0
-    assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "b.png", "c.png"]
-    np.testing.assert_array_equal(
-        read_labels(folders / "out" / "b.png").labels,
-        crfseg.refine(probs, photo, returns="labels"),
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines[:3]] == [
-        "[1/3] a.png",
-        "[2/3] b.png",
-        "[3/3] c.png",
-    ]
-    assert lines[3:] == ["3 refined, 0 failed"]
-
-
-def test_folders_to_arrays(folders, photo, probs):
-    (folders / "scores" / "c.png").unlink()
-    assert call_folders(folders, "--format", "npy") == 0
-    np.testing.assert_array_equal(
-        np.load(folders / "out" / "a.npy"), crfseg.refine(probs, photo, returns="probs")
-    )
-
-
-def test_a_bad_file_does_not_stop_the_others(folders, capsys):
-    (folders / "scores" / "b.npz").write_bytes(b"PK\x03\x04 cut off")
-    np.save(folders / "scores" / "alone.npy", np.zeros(3))
-    assert call_folders(folders) == 1
-    out, err = capsys.readouterr()
-    assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "c.png"]
-    assert len(err.splitlines()) == 2
-    assert "alone.npy: no image of that name in " in err
-    assert "b.npz: is damaged" in err
-    assert "[2/3] b.png: failed" in out
-    assert "2 refined, 2 failed" in out
-
-
-def test_refining_in_place_is_refused(folders, capsys):
-    before = {path: path.read_bytes() for path in folders.rglob("*.png")}
-    images, scores = str(folders / "images"), str(folders / "scores")
-    assert cli.main(["refine", images, scores, "-o", scores, "--quiet"]) == 1
-    assert "c.png: is one of the files to read" in capsys.readouterr().err
-    assert cli.main(["refine", images, scores, "-o", images, "--quiet"]) == 1
-    assert {path: path.read_bytes() for path in before} == before
-
-
-@pytest.mark.parametrize(
-    ("prepare", "words"),
-    [
-        (lambda d: (d / "scores" / "a.npz").touch(), "a.npz: has the same name as"),
-        (lambda d: (d / "images" / "a.jpg").touch(), "a.png: has the same name as"),
-        (lambda d: (d / "out").touch(), "out: is a file; expected a folder"),
-        (lambda d: [p.unlink() for p in (d / "scores").iterdir()], "holds no .npy, .npz or .png"),
-        (lambda d: (d / "images").rename(d / "else"), "is not a folder; expected two files or two"),
-    ],
-)
-def test_folders_that_make_no_sense(folders, capsys, prepare, words):
-    prepare(folders)
-    assert call_folders(folders) == 1
-    assert words in only_sentence(capsys)[1]
 
 
 # --- the whole command ----------------------------------------------------------------------------
