@@ -3,6 +3,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 from . import _check as check
@@ -12,8 +13,11 @@ try:
     from . import _core as core
 except ImportError as error:
     raise ImportError(
-        "crfseg has no native module here: install it with `python -m pip install .` in the "
-        "checkout; a bare source folder that comes first on sys.path hides an installed crfseg"
+        "you are in the checkout, whose crfseg folder has no native module and hides an installed "
+        "crfseg: run from another folder, use the `crfseg` command, or install it editable (`pip "
+        "install --editable .`); if nothing is installed yet, `pip install .` in the checkout"
+        if (Path(__file__).parent.parent / "CMakeLists.txt").exists()
+        else f"crfseg cannot load its native module ({error}): install it again"
     ) from error
 
 __all__ = [

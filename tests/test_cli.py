@@ -3,8 +3,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,3 +266,23 @@ def test_exit_code_and_stderr_of_a_failure(files):
     assert process.returncode == 1
     assert process.stdout == ""
     assert process.stderr == f"crfseg: error: {files / 'no.npy'}: No such file or directory\n"
+
+
+def test_the_bare_source_folder_says_what_hides_the_installed_package(tmp_path):
+    """As in a checkout after ``pip install .``, where ``python -m crfseg`` finds the sources."""
+    sources = Path(cli.__file__).parent
+    native = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    shutil.copytree(sources, tmp_path / "crfseg", ignore=native)
+    script = (
+        "import sys; from importlib import machinery as m; sys.path.insert(0, sys.argv[1]);"
+        "sys.meta_path[:] = [m.BuiltinImporter, m.FrozenImporter, m.PathFinder]; import crfseg"
+    )
+    command = [sys.executable, "-I", "-B", "-c", script, str(tmp_path)]
+    for words in ("ImportError: crfseg cannot load its native", "ImportError: you are in the chec"):
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert process.returncode == 1
+        assert words in process.stderr.splitlines()[-1]
+        (tmp_path / "CMakeLists.txt").touch()
+    sentence = process.stderr.splitlines()[-1]
+    ways = ("another folder", "`crfseg` command", "editable", "`pip install .`")
+    assert sorted(ways, key=sentence.index) == list(ways)
