@@ -6,7 +6,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
@@ -132,14 +131,3 @@ def test_documents_name_commands_and_files_that_exist(document):
     paths = re.findall(r"`((?:crfseg|csrc|tests|benchmarks|tools)/[\w./]+)`", text)
     paths += re.findall(r"\]\(([^):]+)\)", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
-
-
-def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
-    image = pytest.importorskip("PIL.Image")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    image.new("RGB", (8, 6), "teal").save(tmp_path / "photo.jpg")
-    monkeypatch.chdir(tmp_path)
-    names = {"probs": np.full((3, 6, 8), 1 / 3, np.float32)}
-    exec(compile(lines, "README.md", "exec"), names)
-    assert names["refined"] == pytest.approx(names["probs"], abs=1e-6)

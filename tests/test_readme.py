@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""The README's lines run as printed, one block after the other, and do what the text says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crfseg
+from crfseg import cli
+from crfseg.io import read_labels, write_picture
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+C, H, W = 3, 24, 32
+
+
+def blocks(language):
+    """What stands between fences, top to bottom."""
+    text = README.read_text(encoding="utf-8")
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for named, block in fenced if named == language]
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """What the README takes for granted; photo.jpg and scores.npy lie in the current folder."""
+    pytest.importorskip("PIL")
+    rng = np.random.default_rng(0)
+    halves = np.where(np.arange(W)[:, None] < W // 2, [200, 30, 30], [30, 30, 200])
+    photo = (halves + rng.integers(-9, 10, (H, W, 3))).astype(np.uint8)
+    probs = rng.dirichlet(np.ones(C), (H, W)).transpose(2, 0, 1).astype(np.float32).copy()
+    monkeypatch.chdir(tmp_path)
+    write_picture("photo.jpg", photo)
+    np.save("scores.npy", probs)
+    return {
+        "probs": probs,
+        "logits": np.log(probs),
+        "p": probs[0],
+        "coarse": probs.reshape(C, H // 8, 8, W // 8, 8).mean((2, 4)),
+        "features": rng.normal(size=(H * W, 5)).astype(np.float32),
+        "values": rng.random((H * W, 2)).astype(np.float32),
+    }
+
+
+def exact_filter(features, values):
+    """Normalised Gaussian sums over all pairs."""
+    kernel = np.exp(-((features[:, None] - features[None]).astype(float) ** 2).sum(-1) / 2)
+    return kernel @ values / kernel.sum(1)[:, None]
+
+
+def test_the_python_lines(given, capsys):
+    names = dict(given)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    image, probs, refined = names["image"], given["probs"], names["refined"]
+    np.testing.assert_array_equal(refined, crfseg.refine(probs, image))
+    np.testing.assert_array_equal(names["labels"], refined.argmax(0))
+    assert names["foreground"].shape == (H, W)
+    assert names["sharp"].shape == (C, H, W)
+    # The terms spelt out are the defaults of refine().
+    np.testing.assert_allclose(names["found"].q, refined, atol=1e-5)
+    assert capsys.readouterr().out.startswith(f"{(C, H, W)} ")
+    exact = exact_filter(given["features"], given["values"])
+    far, near = (np.linalg.norm(names[n] - exact) for n in ("smooth", "closer"))
+    assert 2 * near < far < 0.05 * np.linalg.norm(exact)
+
+
+def test_the_command_lines(given, capsys):
+    commands = [line for block in blocks("") for line in block.splitlines()]
+    ours = [shlex.split(line) for line in commands if "crfseg " in line]
+    assert ours, "README.md shows no crfseg command"
+    for command, *arguments in ours:
+        assert command == "crfseg"  # python -m crfseg does not work everywhere
+        assert cli.main(arguments) == 0, capsys.readouterr().err
+    assert read_labels("labels.png").labels.shape == (H, W)
+
+
+def test_the_parameters_that_it_names_are_the_defaults():
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert "a Gaussian term of 3 pixels and weight 3" in text
+    assert "a bilateral term of 80 pixels, 13 colour levels and weight 10, ten iterations" in text
+    defaults = crfseg.refine.__kwdefaults__
+    assert defaults["spatial"] == (3, 3)
+    assert defaults["bilateral"] == (80, 13, 10)
+    assert defaults["iterations"] == 10
