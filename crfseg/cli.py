@@ -230,7 +230,8 @@ def refine_folder(options: argparse.Namespace) -> int:
         say(options, f"[{number:>{len(str(len(jobs)))}}/{len(jobs)}] {line}")
     for first, *others in asked.values():
         if others:
-            complain(ValueError(f"{first} is one of {len(others) + 1}: {listed(others)}"), False)
+            more = f"{len(others)} more like {first}: {listed(others)}"
+            complain(ValueError(more), debug=False)
     say(options, f"{len(jobs) + len(alone) - failed} refined, {failed} failed")
     return 1 if failed else 0
 

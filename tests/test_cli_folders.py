@@ -100,7 +100,7 @@ def test_a_missing_option_is_asked_for_once(folders, photo, probs, capsys):
     assert "a.npy: has nan at label 0" in nan
     assert "d.npy: has " in first
     assert first.count("--kind") == 1
-    assert rest == "crfseg: error: d.npy is one of 6: e.npy, f.npy, g.npy, h.npy, i.npy"
+    assert rest == "crfseg: error: 5 more like d.npy: e.npy, f.npy, g.npy, h.npy, i.npy"
     assert out.count(": failed") == 7
     assert out.endswith("2 refined, 7 failed\n")
 
