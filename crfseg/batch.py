@@ -126,6 +126,8 @@ def refine_file(
     except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
         raise type(error)(f"{job.scores}: {in_options(str(error))}") from error
     seconds = time.perf_counter() - start
+    if not as_array and result.ndim == 3:
+        result = _only_item(job.scores, result)
     if as_array:
         write_array(job.out, result)
     elif is_mask:
@@ -148,13 +150,13 @@ def _share_changed(
 ) -> float:
     """Share of the pixels whose label is another one than before."""
     before, layout, size = x, arguments.get("layout"), image.shape[:2]
-    if x.dtype.kind == "f" and not is_mask:
+    if x.dtype.kind == "f":
         # Without a pairwise term refine() upsamples the scores and no more.
         returns = "probs" if result.dtype.kind == "f" else "labels"
         alone = {**arguments, "spatial": None, "bilateral": None, "iterations": 0}
         before = refine(x, image, returns=returns, **alone)
     old, new = (_labels_of(values, is_mask, layout, size) for values in (before, result))
-    return float(np.mean(old != new))
+    return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ
 
 
 def _labels_of(
@@ -175,9 +177,16 @@ def _read_scores(path: Path, array: str | None) -> tuple[NDArray[Any], NDArray[n
     if path.suffix.lower() == ".png":
         return read_labels(path)
     x = read_array(path, name=array)
-    if x.ndim == 4 and len(x) != 1:
-        raise ValueError(f"{path}: has shape {x.shape}, a batch; expected the scores of one image")
-    return (x[0] if x.ndim == 4 else x), None
+    return (_only_item(path, x) if x.ndim == 4 else x), None
+
+
+def _only_item(path: Path, batch: NDArray[Any]) -> NDArray[Any]:
+    """Return the only item of a batch."""
+    if len(batch) != 1:
+        shape = batch.shape
+        raise ValueError(f"{path}: has shape {shape}, a batch; expected the scores of one image")
+    item: NDArray[Any] = batch[0]
+    return item
 
 
 def _check_out(job: Job) -> None:
@@ -203,7 +212,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     about_labels = "ignore_index" in arguments or "n_labels" in arguments
     if kind == "auto" and about_labels:
         kind = "labels"
-    if layout is not None and kind != "auto" and (layout == "HW") != (kind in ("labels", "mask")):
+    unfit = {"probs": ("HW",), "logits": ("HW",), "labels": ("CHW", "HWC")}
+    if layout in unfit.get(kind, ()):
         raise ValueError(f"--layout {layout} does not go with {kind}; expected another of the two")
     empty = np.empty((0, 1, 1), bool if kind == "mask" else np.int64)
     if kind not in ("labels", "mask"):

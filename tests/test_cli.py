@@ -168,6 +168,21 @@ def test_the_share_of_changed_labels_is_the_same_for_png_and_npy(files, photo, p
     assert changes(capsys.readouterr().out) == [f"{np.mean(after != before):.1%}"] * 2
 
 
+@pytest.mark.parametrize("kind", ["labels", "mask"])
+def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, capsys, kind):
+    one = np.arange(WIDTH) < np.full((1, HEIGHT, 1), WIDTH // 2)
+    one = one.astype(bool if kind == "mask" else np.uint8)
+    np.save(files / "one.npy", one)
+    assert call(files, "refine", "photo.png", "one.npy", "-o", "out.png") == 0
+    expected = crfseg.refine(one[0], stripes()) * (255 if kind == "mask" else 1)
+    np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
+    capsys.readouterr()
+    np.save(files / "two.npy", np.concatenate((one, one)))
+    assert call(files, "refine", "photo.png", "two.npy", "-o", "two.png") == 1
+    assert "two.npy: has shape (2, 24, 32), a batch; expected" in only_sentence(capsys)[1]
+    assert not (files / "two.png").exists()
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 

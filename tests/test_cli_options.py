@@ -40,7 +40,7 @@ def files(tmp_path, probs):
             "--ignore-index is 255 but SCORES hold probs; expected --ignore-index with labels",
         ),
         ("--kind logits --layout HW", "--layout HW does not go with logits"),
-        ("--kind mask --layout CHW", "--layout CHW does not go with mask"),
+        ("--n-labels 9 --layout CHW", "--layout CHW does not go with labels"),
     ],
 )
 def test_an_impossible_option_is_said_once_before_any_file_is_read(
