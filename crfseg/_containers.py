@@ -41,8 +41,13 @@ def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
 
 
 def float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    """The values as float32, copied only if they are not; what does not fit becomes infinite."""
-    if array.dtype == np.float32 and array.dtype.isnative:
+    """The values as float32; what does not fit becomes infinite.
+
+    Copied only if they are not, or if the native core could not step through them: it counts
+    strides in whole floats.
+    """
+    steps_in_floats = all(stride % 4 == 0 for stride in array.strides)
+    if array.dtype == np.float32 and array.dtype.isnative and array.flags.aligned and steps_in_floats:
         return array
     with np.errstate(over="ignore"):
         return array.astype(np.float32)

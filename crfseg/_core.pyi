@@ -29,9 +29,17 @@ class NonFiniteFeature(ValueError):
 class KeyRange(ValueError):
     """``args = (axis, lo, hi)``: features along ``axis`` span more than exact keys can hold."""
 
+class TooLarge(MemoryError):
+    """``args = (bytes,)``: filling the lattice would hold more than ``max_bytes`` (0: no limit)."""
+
 class Lattice:
     def __init__(
-        self, features: NDArray[np.float32], fill: Sequence[int], passes: int, threads: int
+        self,
+        features: NDArray[np.float32],
+        fill: Sequence[int],
+        passes: int,
+        threads: int,
+        max_bytes: int,
     ) -> None: ...
     @property
     def n_points(self) -> int: ...

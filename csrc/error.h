@@ -33,4 +33,12 @@ class KeyRange : public Error {
   double lo, hi;
 };
 
+// What was asked for would not fit into memory.
+class TooLarge : public Error {
+ public:
+  explicit TooLarge(std::int64_t needed)
+      : Error("more memory needed than allowed"), bytes(needed) {}
+  std::int64_t bytes;
+};
+
 }  // namespace crfseg

@@ -27,12 +27,15 @@ namespace crfseg {
 // K~ for n = K 1: none K, before K n^-1, after n^-1 K (K&K 2011), symmetric n^-1/2 K n^-1/2 (2013).
 enum class Normalization : int { none = 0, before = 1, after = 2, symmetric = 3 };
 
+constexpr int max_passes = 8;
+
 class Lattice {
  public:
   // features: (n_points, dim) in units of their standard deviations, finite.
-  // Throws NonFiniteFeature, KeyRange, std::bad_alloc.
+  // Throws NonFiniteFeature, KeyRange, std::bad_alloc, and TooLarge once filling would hold more
+  // than max_bytes (0: no limit).
   Lattice(const float* features, std::int64_t n_points, int dim, std::vector<int> fill, int passes,
-          int threads);
+          int threads, std::int64_t max_bytes = 0);
 
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain; found once.

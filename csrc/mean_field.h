@@ -57,6 +57,8 @@ struct Inference {
 
 class MeanField {
  public:
+  static constexpr int max_labels = 1 << 20;  // rows of a batch are counted in int
+
   MeanField(std::int64_t n_points, int n_labels);
   ~MeanField();
   MeanField(const MeanField&) = delete;
@@ -88,8 +90,8 @@ class MeanField {
 
   Totals run(const Pass& pass);
   void exchange(int threads);
-  void load_q(LabelView<const float> q);
-  void start_damping(bool given_q);
+  void load_q(LabelView<const float> q, int threads);
+  void start_damping(bool given_q, int threads);
   bool excludes_self() const;
   double evaluate(bool entropy, int threads);
   double potts_constant(int threads);

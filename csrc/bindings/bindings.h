@@ -27,6 +27,8 @@ inline void expect(bool condition, const char* message) {
 inline LabelView<const float> view_of(const FloatArray& array) {
   expect(array.ndim() == 2, "expected a (C, N) array");
   const py::ssize_t item = sizeof(float);
+  expect(array.strides(0) % item == 0 && array.strides(1) % item == 0,
+         "expected strides of whole floats");
   return {array.data(), array.shape(0), array.shape(1), array.strides(0) / item,
           array.strides(1) / item};
 }

@@ -14,14 +14,14 @@ namespace bindings {
 namespace {
 
 std::shared_ptr<Lattice> build(const ContiguousFloats& features, std::vector<int> fill, int passes,
-                               int threads) {
+                               int threads, std::int64_t max_bytes) {
   expect(features.ndim() == 2 && features.shape(1) >= 1 && features.shape(1) <= 16,
          "expected (N, d) features, d from 1 to 16");
-  expect(passes >= 1 && passes <= 8, "expected passes from 1 to 8");
+  expect(passes >= 1 && passes <= max_passes, "expected passes from 1 to 8");
   const py::gil_scoped_release release;
   return std::make_shared<Lattice>(features.data(), features.shape(0),
                                    static_cast<int>(features.shape(1)), std::move(fill), passes,
-                                   threads);
+                                   threads, max_bytes);
 }
 
 FloatArray filter(const Lattice& lattice, const ContiguousFloats& values, int normalization,
@@ -73,7 +73,7 @@ void bind_lattice(py::module_& module) {
   module.attr("NORMALIZATION_SYMMETRIC") = static_cast<int>(Normalization::symmetric);
   py::class_<Lattice, std::shared_ptr<Lattice>>(module, "Lattice")
       .def(py::init(&build), py::arg("features"), py::arg("fill"), py::arg("passes"),
-           py::arg("threads"))
+           py::arg("threads"), py::arg("max_bytes"))
       .def_property_readonly("n_points", [](const Lattice& l) { return l.n_points; })
       .def_property_readonly("n_vertices", [](const Lattice& l) { return l.n_vertices; })
       .def_property_readonly("dim", [](const Lattice& l) { return l.dim; })

@@ -101,7 +101,7 @@ void bind_mean_field(py::module_& module) {
       .def("add_kernel", &add_kernel, py::arg("lattice"), py::arg("normalization"),
            py::arg("weight"), py::arg("compatibility").none(true), py::arg("exclude_self"),
            py::arg("threads"))
-      .def("clear_kernels", &MeanField::clear_kernels)
+      .def("clear_kernels", &MeanField::clear_kernels, py::call_guard<py::gil_scoped_release>())
       .def("infer", &infer, py::arg("start").noconvert().none(true), py::arg("iterations"),
            py::arg("tolerance"), py::arg("damping"), py::arg("trace"),
            py::arg("out").noconvert().none(true), py::arg("labels").noconvert().none(true),

@@ -15,9 +15,13 @@ void raise(const py::object& type, const py::tuple& args) {
 }
 
 void bind_errors(py::module_& module) {
-  static py::exception<Error> error(module, "Error", PyExc_RuntimeError);
-  static py::exception<NonFiniteFeature> non_finite(module, "NonFiniteFeature", PyExc_ValueError);
-  static py::exception<KeyRange> key_range(module, "KeyRange", PyExc_ValueError);
+  // Never destroyed: they are Python objects, and statics outlive the interpreter.
+  static const auto& error = *new py::exception<Error>(module, "Error", PyExc_RuntimeError);
+  static const auto& non_finite =
+      *new py::exception<NonFiniteFeature>(module, "NonFiniteFeature", PyExc_ValueError);
+  static const auto& key_range = *new py::exception<KeyRange>(module, "KeyRange", PyExc_ValueError);
+  static const auto& too_large =
+      *new py::exception<TooLarge>(module, "TooLarge", PyExc_MemoryError);
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);
@@ -25,6 +29,8 @@ void bind_errors(py::module_& module) {
       raise(non_finite, py::make_tuple(e.point, e.axis, e.value));
     } catch (const KeyRange& e) {
       raise(key_range, py::make_tuple(e.axis, e.lo, e.hi));
+    } catch (const TooLarge& e) {
+      raise(too_large, py::make_tuple(e.bytes));
     } catch (const Error& e) {
       raise(error, py::make_tuple(e.what()));
     }

@@ -16,6 +16,9 @@ struct Tap {
   float share;
 };
 
+// Unlike low + share (high - low) it never overflows.
+float mix(float low, float high, float share) { return (1.0F - share) * low + share * high; }
+
 std::vector<Tap> taps(std::int64_t coarse, std::int64_t fine, bool align_corners) {
   const double step = align_corners ? (fine > 1 ? double(coarse - 1) / double(fine - 1) : 0.0)
                                     : double(coarse) / double(fine);
@@ -62,12 +65,12 @@ void upsample(const float* scores, std::int64_t n_labels, std::int64_t rows, std
       const float* low = plane + down[y].low * columns;
       const float* high = plane + down[y].high * columns;
       for (std::int64_t x = 0; x < columns; ++x) {
-        blended[x] = low[x] + down[y].share * (high[x] - low[x]);
+        blended[x] = mix(low[x], high[x], down[y].share);
       }
       float* target = out + (label * height + y) * width;
       for (std::int64_t x = 0; x < width; ++x) {
         const Tap& tap = across[x];
-        target[x] = blended[tap.low] + tap.share * (blended[tap.high] - blended[tap.low]);
+        target[x] = mix(blended[tap.low], blended[tap.high], tap.share);
       }
     }
   });

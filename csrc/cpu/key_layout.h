@@ -11,6 +11,8 @@
 
 namespace crfseg {
 
+static_assert(kernels::max_corners == permutohedral::max_corners);
+
 // Which quotients a set of features can lead to.
 struct KeyRanges {
   int dim = 0;

@@ -5,6 +5,7 @@
 #include "lattice.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -16,43 +17,34 @@
 
 namespace crfseg {
 
-// Large strips share few vertices; small ones keep their rows in the second-level cache and give
-// many threads something to do. A dozen divides well among 2, 3, 4, 6 and 12 threads.
-Strips Strips::of(std::int64_t n_points) {
-  const std::int64_t smallest = 4096, largest = 32768, enough = 12;
-  Strips strips;
-  strips.n_points = n_points;
-  const std::int64_t wanted = std::clamp((n_points + enough - 1) / enough, smallest, largest);
-  strips.count = std::max<std::int64_t>(1, (n_points + wanted - 1) / wanted);
-  strips.size = ((n_points + strips.count - 1) / strips.count + 7) / 8 * 8;
-  strips.count = n_points > 0 ? (n_points + strips.size - 1) / strips.size : 0;
-  return strips;
-}
-
 namespace {
 
 struct FeatureRange {
   std::vector<float> lo, hi;
+  std::int64_t bad = -1;  // place of the first feature that is not finite
 };
 
 FeatureRange feature_range(const float* features, const Strips& strips, int dim, int threads) {
   const float infinity = std::numeric_limits<float>::infinity();
   std::vector<FeatureRange> parts(static_cast<std::size_t>(strips.count));
   parallel_for(strips.count, threads, [&](std::int64_t s) {
-    FeatureRange part{std::vector<float>(dim, infinity), std::vector<float>(dim, -infinity)};
+    FeatureRange part{std::vector<float>(dim, infinity), std::vector<float>(dim, -infinity), -1};
     for (std::int64_t p = strips.begin(s); p < strips.end(s); ++p) {
       for (int axis = 0; axis < dim; ++axis) {
         const float value = features[p * dim + axis];
-        if (!std::isfinite(value)) throw NonFiniteFeature(p, axis, value);
+        if (part.bad < 0 && !std::isfinite(value)) part.bad = p * dim + axis;
         part.lo[axis] = std::min(part.lo[axis], value);
         part.hi[axis] = std::max(part.hi[axis], value);
       }
     }
     parts[s] = std::move(part);
   });
-  FeatureRange range{std::vector<float>(dim, 0.0F), std::vector<float>(dim, 0.0F)};
+  FeatureRange range{std::vector<float>(dim, 0.0F), std::vector<float>(dim, 0.0F), -1};
   if (!parts.empty()) range = parts.front();
   for (const FeatureRange& part : parts) {
+    if (part.bad >= 0) {
+      throw NonFiniteFeature(part.bad / dim, static_cast<int>(part.bad % dim), features[part.bad]);
+    }
     for (int axis = 0; axis < dim; ++axis) {
       range.lo[axis] = std::min(range.lo[axis], part.lo[axis]);
       range.hi[axis] = std::max(range.hi[axis], part.hi[axis]);
@@ -155,11 +147,19 @@ class StripBuilder {
   std::vector<std::uint32_t> corner_rows_;
 };
 
+// What a round of filling may hold at once, all told, for every neighbour that is missing: the key
+// among its candidates, its place and count, and a slot in a table half full.
+template <class Key>
+std::int64_t bytes_of_missing(std::int64_t n_missing) {
+  return n_missing * static_cast<std::int64_t>(5 * sizeof(Key) + 8);
+}
+
 template <class Key>
 void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least, int threads,
-                            VertexIndex<Key>* index) {
+                            std::int64_t max_bytes, VertexIndex<Key>* index) {
   const std::int64_t grain = 4096;
   KeyChunks<Key> missing(static_cast<std::size_t>((index->size() + grain - 1) / grain));
+  std::atomic<std::int64_t> n_missing{0};
   parallel_ranges(index->size(), grain, threads, [&](std::int64_t begin, std::int64_t end) {
     std::vector<Key>& found = missing[begin / grain];
     for (std::int64_t v = begin; v < end; ++v) {
@@ -170,6 +170,9 @@ void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least,
         }
       }
     }
+    const std::int64_t bytes =
+        bytes_of_missing<Key>(n_missing += static_cast<std::int64_t>(found.size()));
+    if (max_bytes > 0 && bytes > max_bytes) throw TooLarge(bytes);
   });
   VertexIndex<Key> candidates(threads);
   candidates.number(missing, at_least, nullptr);
@@ -214,7 +217,8 @@ void find_gathers(Lattice* lattice) {
 }
 
 template <class Key>
-void build(const KeyRanges& ranges, const float* features, int threads, Lattice* lattice) {
+void build(const KeyRanges& ranges, const float* features, int threads, std::int64_t max_bytes,
+           Lattice* lattice) {
   const Strips& strips = lattice->strips;
   KeyChunks<Key> keys(static_cast<std::size_t>(strips.count));
   parallel_for(strips.count, threads, [&](std::int64_t s) {
@@ -233,7 +237,7 @@ void build(const KeyRanges& ranges, const float* features, int threads, Lattice*
 
   const KeyLayout<Key> layout(ranges);
   for (const int at_least : lattice->fill) {
-    add_missing_neighbours(layout, lattice->dim, at_least, threads, &index);
+    add_missing_neighbours(layout, lattice->dim, at_least, threads, max_bytes, &index);
   }
   lattice->n_vertices = index.size();
   find_neighbours(layout, index, threads, lattice);
@@ -309,7 +313,7 @@ kernels::SimplexFrame KeyRanges::frame() const {
 }
 
 Lattice::Lattice(const float* features, std::int64_t points, int dimension,
-                 std::vector<int> fill_rounds, int blur_passes, int threads)
+                 std::vector<int> fill_rounds, int blur_passes, int threads, std::int64_t max_bytes)
     : n_points(points),
       dim(dimension),
       passes(blur_passes),
@@ -322,9 +326,9 @@ Lattice::Lattice(const float* features, std::int64_t points, int dimension,
   corner_row.resize(n_points * (dim + 1));
   corner_weight.resize(n_points * (dim + 1));
   if (ranges.total_bits <= 64) {
-    build<NarrowKey>(ranges, features, threads, this);
+    build<NarrowKey>(ranges, features, threads, max_bytes, this);
   } else {
-    build<WideKey>(ranges, features, threads, this);
+    build<WideKey>(ranges, features, threads, max_bytes, this);
   }
 }
 

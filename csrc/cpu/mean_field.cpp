@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <stdexcept>
 
 #include "cpu/dispatch.h"
 #include "cpu/scales.h"
@@ -19,18 +21,13 @@ kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t be
           view.point_stride};
 }
 
-// Rows (n_labels, width) of -w gain mu: row b holds what label b adds to every label. Potts is
-// taken as -1 times the identity, which differs by the same amount for all labels of a point.
+// Rows (n_labels, width) of -w gain mu: row b holds what label b adds to every label.
 std::vector<float> message_matrix(const Compatibility& compatibility, float weight, int n_labels,
                                   int width) {
   std::vector<float> rows(static_cast<std::size_t>(n_labels) * width, 0.0F);
   for (int a = 0; a < n_labels; ++a) {
     for (int b = 0; b < n_labels; ++b) {
-      float mu = a == b ? -1.0F : 0.0F;
-      if (compatibility.kind == Compatibility::Kind::vector) mu *= compatibility.values[a];
-      if (compatibility.kind == Compatibility::Kind::matrix) {
-        mu = compatibility.values[static_cast<std::size_t>(a) * n_labels + b];
-      }
+      const float mu = compatibility.values[static_cast<std::size_t>(a) * n_labels + b];
       rows[static_cast<std::size_t>(b) * width + a] = -weight * mu;
     }
   }
@@ -50,11 +47,12 @@ struct MeanField::Kernel {
         kind(mu.kind) {
     const float factor_weight = w * scales.gain();
     const bool diagonal = kind != Compatibility::Kind::matrix;
+    // Potts is taken as -1 times the identity, which differs by the same amount for all labels.
     factor.assign(static_cast<std::size_t>(width), diagonal ? 0.0F : 1.0F);
     for (int a = 0; diagonal && a < n_labels; ++a) {
       factor[a] = factor_weight * (kind == Compatibility::Kind::vector ? mu.values[a] : 1.0F);
     }
-    if (!diagonal || exclude) matrix = message_matrix(mu, factor_weight, n_labels, width);
+    if (!diagonal) matrix = message_matrix(mu, factor_weight, n_labels, width);
     if (exclude) {
       self.resize(lattice->n_points);
       self_response(*lattice, threads, self.data());
@@ -77,10 +75,25 @@ struct MeanField::Kernel {
     m.outgoing = splat ? rows.cleared_rows(strip) : nullptr;
     if (self.size() > 0) {
       m.self = self.data() + begin;
-      m.self_rows = matrix.data();
+      m.self_factor = factor.data();
+      m.self_rows = kind == Compatibility::Kind::matrix ? matrix.data() : nullptr;
     }
     if (incoming != nullptr) rows.fetch(strip, factor.data(), incoming);
     return m;
+  }
+
+  // Half of the sum of w K~ over all pairs of points.
+  double half_total_weight(int threads) {
+    if (!half_total) {
+      const std::vector<float> ones(static_cast<std::size_t>(lattice->n_points), 1.0F);
+      std::vector<float> mass(ones.size());
+      lattice_filter(*lattice, normalization, false, ones.data(), 1, threads, mass.data());
+      double total = 0.0;
+      for (const float m : mass) total += static_cast<double>(m);
+      for (const float s : self) total -= static_cast<double>(s * scales.gain());
+      half_total = 0.5 * static_cast<double>(weight) * total;
+    }
+    return *half_total;
   }
 
   std::int64_t nbytes() const { return rows.nbytes() + scales.nbytes() + self.nbytes(); }
@@ -94,6 +107,7 @@ struct MeanField::Kernel {
   std::vector<float> factor;  // (width) what blurred rows are multiplied by on their way to points
   std::vector<float> matrix;  // (n_labels, width), see message_matrix; empty where not needed
   Buffer<float> self;         // (n_points) with exclude_self: the diagonal of K~ / gain
+  std::optional<double> half_total;  // half_total_weight, once asked for
 };
 
 struct MeanField::Pass {
@@ -108,7 +122,8 @@ struct MeanField::Pass {
 
 MeanField::MeanField(std::int64_t n_points, int n_labels)
     : strips_(Strips::of(n_points)),
-      n_labels_(n_labels),
+      n_labels_(n_labels <= max_labels ? n_labels
+                                       : throw std::invalid_argument("at most 2^20 labels")),
       width_(std::max(4, row_width(n_labels))),
       log_unary_(n_points * width_) {}
 
@@ -122,6 +137,7 @@ std::int64_t MeanField::nbytes() const {
 
 UnaryReport MeanField::set_unary(LabelView<const float> values, UnaryKind kind, float clip,
                                  int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   const float infinity = std::numeric_limits<float>::infinity();
   std::vector<kernels::UnaryStats> parts(static_cast<std::size_t>(strips_.count));
   parallel_for(strips_.count, threads, [&](std::int64_t s) {
@@ -160,12 +176,16 @@ UnaryReport MeanField::set_unary(LabelView<const float> values, UnaryKind kind, 
 void MeanField::add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization,
                            float weight, Compatibility compatibility, bool exclude_self,
                            int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   kernels_.push_back(std::make_unique<Kernel>(std::move(lattice), normalization, weight,
                                               compatibility, exclude_self, n_labels_, width_,
                                               threads));
 }
 
-void MeanField::clear_kernels() { kernels_.clear(); }
+void MeanField::clear_kernels() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  kernels_.clear();
+}
 
 void MeanField::exchange(int threads) {
   std::vector<VertexRows*> all;
@@ -234,9 +254,9 @@ MeanField::Totals MeanField::run(const Pass& wanted) {
   return totals;
 }
 
-void MeanField::load_q(LabelView<const float> q) {
+void MeanField::load_q(LabelView<const float> q, int threads) {
   q_.resize(strips_.n_points * width_);
-  parallel_for(strips_.count, 1, [&](std::int64_t s) {
+  parallel_for(strips_.count, threads, [&](std::int64_t s) {
     for (std::int64_t p = strips_.begin(s); p < strips_.end(s); ++p) {
       float* row = q_.data() + p * width_;
       for (int label = 0; label < n_labels_; ++label) row[label] = q(label, p);
@@ -246,12 +266,14 @@ void MeanField::load_q(LabelView<const float> q) {
 }
 
 // The natural parameters that damping starts from: -U, or the logarithm of a given Q.
-void MeanField::start_damping(bool given_q) {
+void MeanField::start_damping(bool given_q, int threads) {
   z_.resize(log_unary_.size());
   const float tiny = std::numeric_limits<float>::min();
-  for (std::int64_t i = 0; i < z_.size(); ++i) {
-    z_[i] = given_q ? std::log(std::max(q_[i], tiny)) : log_unary_[i];
-  }
+  parallel_ranges(z_.size(), 65536, threads, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      z_[i] = given_q ? std::log(std::max(q_[i], tiny)) : log_unary_[i];
+    }
+  });
 }
 
 bool MeanField::excludes_self() const {
@@ -261,14 +283,17 @@ bool MeanField::excludes_self() const {
 
 Inference MeanField::infer(LabelView<const float> start, const InferenceOptions& options,
                            LabelView<float> out, std::int32_t* labels) {
+  if (!(options.damping >= 0.0F && options.damping < 1.0F)) {
+    throw std::invalid_argument("damping must be at least 0 and, in float32, below 1");
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   Inference result;
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || excludes_self();
   const bool given = static_cast<bool>(start);
-  if (given) load_q(start);
+  if (given) load_q(start, options.threads);
   if (keep_q) q_.resize(log_unary_.size());
-  if (options.damping > 0.0F) start_damping(given);
+  if (options.damping > 0.0F) start_damping(given, options.threads);
 
   Pass first;
   first.threads = options.threads;
@@ -316,7 +341,9 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
     write.labels = labels;
     run(write);
   }
-  if (!watch) result.max_change = std::numeric_limits<float>::quiet_NaN();
+  if (!watch || result.iterations == 0) {
+    result.max_change = std::numeric_limits<float>::quiet_NaN();
+  }
   return result;
 }
 
@@ -336,16 +363,8 @@ double MeanField::evaluate(bool entropy, int threads) {
 // total weight of all pairs.
 double MeanField::potts_constant(int threads) {
   double sum = 0.0;
-  const std::vector<float> ones(static_cast<std::size_t>(strips_.n_points), 1.0F);
-  std::vector<float> mass(ones.size());
   for (const auto& kernel : kernels_) {
-    if (kernel->kind != Compatibility::Kind::potts) continue;
-    lattice_filter(*kernel->lattice, kernel->normalization, false, ones.data(), 1, threads,
-                   mass.data());
-    double total = 0.0;
-    for (const float m : mass) total += static_cast<double>(m);
-    for (const float s : kernel->self) total -= static_cast<double>(s * kernel->scales.gain());
-    sum += 0.5 * static_cast<double>(kernel->weight) * total;
+    if (kernel->kind == Compatibility::Kind::potts) sum += kernel->half_total_weight(threads);
   }
   return sum;
 }
@@ -362,7 +381,7 @@ double MeanField::energy_of_q(bool entropy, int threads) {
 
 double MeanField::free_energy(LabelView<const float> q, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  load_q(q);
+  load_q(q, threads);
   return energy_of_q(true, threads);
 }
 

@@ -77,7 +77,13 @@ class Pool {
     open_ = false;
     // A worker counts itself in before it looks at open_; both are sequentially consistent, so
     // either it sees the job closed or it is seen here.
-    while (active_ != 0) pause_briefly();
+    for (int spin = 0; active_ != 0; ++spin) {
+      if (spin < 4000) {
+        pause_briefly();
+      } else {
+        std::this_thread::yield();  // a worker may wait for this very core
+      }
+    }
     if (job_.failed) std::rethrow_exception(job_.failure);
     return true;
   }

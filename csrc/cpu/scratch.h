@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Memory that tasks borrow: as many pieces as threads are at work, kept from one pass to the next.
+// Memory that tasks borrow: as many pieces as threads are at work, handed from task to task.
 #pragma once
 
 #include <cstdint>

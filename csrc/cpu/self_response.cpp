@@ -9,13 +9,13 @@
 #include <cstdlib>
 
 #include "lattice.h"
+#include "math/permutohedral.h"
 #include "parallel.h"
 
 namespace crfseg {
 namespace {
 
-constexpr int max_corners = 17;
-constexpr int max_passes = 8;
+using permutohedral::max_corners;
 
 class Walker {
  public:

@@ -68,12 +68,17 @@ CRFSEG_INLINE void copy(const float* from, std::int64_t n, float* to) {
 CRFSEG_INLINE void exclude_self(const FieldPass& pass, const Message& m, std::int64_t first, int n,
                                 float* t) {
   const int width = pass.width;
-  for (int p = 0; p < n; ++p) {
+  for (int p = 0; p < n; ++p, t += width) {
     const float* q = pass.q + (first + p) * width;
+    const float self = m.self[first + p];
+    if (m.self_rows == nullptr) {
+      for (int x = 0; x < width; ++x) t[x] -= self * m.self_factor[x] * q[x];
+      continue;
+    }
     for (int label = 0; label < pass.n_labels; ++label) {
-      const float amount = m.self[first + p] * q[label];
+      const float amount = self * q[label];
       const float* row = m.self_rows + static_cast<std::int64_t>(label) * width;
-      for (int x = 0; x < width; ++x) t[p * width + x] -= amount * row[x];
+      for (int x = 0; x < width; ++x) t[x] -= amount * row[x];
     }
   }
 }
@@ -108,12 +113,11 @@ CRFSEG_INLINE void add_energy(FieldPass* pass, std::int64_t first, int n, const 
 
 CRFSEG_INLINE void note_change(FieldPass* pass, std::int64_t first, int n, const float* q) {
   const float* before = pass->q + first * pass->width;
-  float change = pass->max_change;
-  for (int i = 0; i < n * pass->width; ++i) {
-    const float d = q[i] > before[i] ? q[i] - before[i] : before[i] - q[i];
-    change = d > change ? d : change;
+  V4 change = V4{} + pass->max_change;
+  for (int i = 0; i < n * pass->width; i += 4) {
+    change = maximum(absolute(load<V4>(q + i) - load<V4>(before + i)), change);
   }
-  pass->max_change = change;
+  for (int lane = 0; lane < 4; ++lane) pass->max_change = maximum(pass->max_change, change[lane]);
 }
 
 CRFSEG_INLINE void write_out(const FieldPass& pass, std::int64_t first, int n, const float* q) {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The inner loops that are compiled once per instruction set (kernels/field.cpp,
-// kernels/simplex.cpp) and chosen at run time (dispatch.cpp). Plain structs and pointers only: code
-// shared with other translation units could be kept by the linker in a version the machine does not
-// have.
+// The inner loops: all .cpp files of this folder, compiled once per instruction set and chosen at
+// run time (dispatch.cpp). Plain structs and pointers only: code shared with other translation
+// units could be kept by the linker in a version the machine does not have.
 //
 // A row is `width` floats, one per label, padded: width is 1, 4, or a multiple of 8.
 #pragma once
@@ -35,7 +34,7 @@ struct Simplices {
   std::uint64_t order[simplex_lanes];   // of the coordinates: with the origin, it names the simplex
 };
 
-// A run of points and where they sit in one lattice. Weights are (n, corners), `scale` may be null.
+// A run of points and where they sit in one lattice. Weights are (n, corners).
 struct Corners {
   int corners;
   const std::uint32_t* row;  // (n, corners)
@@ -50,7 +49,8 @@ struct Message {
   const float* incoming;     // rows of -w mu V, V the blurred sums; null in the first pass
   float* outgoing;           // rows to which Q is added; null in the last pass
   const float* self;         // (n) or null: the diagonal of the filter, to be left out
-  const float* self_rows;    // (n_labels, width): -w mu, row b holds column b
+  const float* self_factor;  // (width): -w mu where that is diagonal
+  const float* self_rows;    // (n_labels, width): -w mu, row b holds column b; null: diagonal
 };
 
 // Rows of all vertices, cut into slabs of up to 8 labels that lie `stride` floats apart: a slab is

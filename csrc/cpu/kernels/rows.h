@@ -54,7 +54,6 @@ CRFSEG_INLINE void for_blocks(int width, F&& f) {
   }
 }
 
-// values[p] = base[p] + scale[p] * sum over corners of weight * rows[corner]; no base is zero.
 enum { prefetch_points = 48 };  // unaries come from memory: ask for them a batch and a half ahead
 
 CRFSEG_INLINE void prefetch_row(const float* row) {
@@ -62,6 +61,7 @@ CRFSEG_INLINE void prefetch_row(const float* row) {
   __builtin_prefetch(row + 16);  // a cache line on: rows of 24 floats straddle two
 }
 
+// values[p] = base[p] + scale[p] * sum over corners of weight * rows[corner]; no base is zero.
 template <class B, int C>
 CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const float* rows,
                               const float* base, std::int64_t n, float* values) {
@@ -79,7 +79,7 @@ CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const flo
     }
     const float factor = scale != nullptr ? scale[p] : 1.0F;
     float* target = values + block.row(p);
-    if (base != nullptr) prefetch_row(base + block.row(p + prefetch_points));
+    if (base != nullptr && base != values) prefetch_row(base + block.row(p + prefetch_points));
     const float* start = base != nullptr ? base + block.row(p) : nullptr;
     for (int x = 0; x < B::W; ++x) {
       const V from = start != nullptr ? load<V>(start + x * B::lanes) : V{};
