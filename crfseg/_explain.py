@@ -68,6 +68,8 @@ def probabilities(
     if not np.isfinite(probs).all():
         return non_finite(where, name, probs, _axes(probs))
     values = probs.astype(np.float32, copy=False)
+    if where == "refine" and len(values) == 1:
+        return _one_probability(where, name, values)
     if _are_log_probabilities(values):
         return invalid(
             where,
@@ -95,6 +97,28 @@ def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> Va
             f"(np.moveaxis({name}, -1, 0))",
         )
     return invalid(where, f"{found}; expected {_what_else(where, guessed)}")
+
+
+def _one_probability(where: str, name: str, values: NDArray[Any]) -> ValueError | None:
+    off = np.abs(values[0] - 1.0)
+    at = _index(off.argmax(), off.shape)
+    if off[at] <= SUM_TOLERANCE:
+        return None
+    found = f"{name} sums to {show(values[0][at])} over its one label at {place(at, 'HW')}"
+    return invalid(where, f"{found}: {_one_label(where)}")
+
+
+def one_logit(where: str, name: str, shape: Sequence[int]) -> ValueError:
+    """Scores for one label, whatever they are, say nothing once they are normalised."""
+    return invalid(where, f"{name} has one label (shape {tuple(shape)}): {_one_label(where)}")
+
+
+def _one_label(where: str) -> str:
+    instead = "kind='mask'" if where == "refine" else "unary_from_probs(np.stack([1 - p, p]))"
+    return (
+        "a softmax over one label is always 1; expected two labels or more, or for a sigmoid's "
+        f"output p, the foreground probability, {instead}"
+    )
 
 
 def _are_log_probabilities(values: NDArray[Any]) -> bool:
@@ -179,11 +203,11 @@ def unclear_one_hot(where: str, name: str, shape: Sequence[int]) -> ValueError:
     )
 
 
-def mask_values(where: str, name: str, mask: NDArray[Any]) -> ValueError:
+def mask_values(where: str, name: str, mask: NDArray[Any], layout: str) -> ValueError:
     """Not two-valued, or not a foreground probability."""
     if mask.dtype.kind == "f":
         if not np.isfinite(mask).all():
-            return non_finite(where, name, mask, _label_axes(mask))
+            return non_finite(where, name, mask, layout)
         low, high = show(mask.min()), show(mask.max())
         return invalid(
             where,

@@ -104,6 +104,8 @@ def nothing_but_ignored(where: str, n_labels: int | None) -> ValueError:
 
 def wrong_axes(where: str, shape: Sequence[int], kind: str, layouts: Iterable[str]) -> ValueError:
     """The number of axes is one that this kind of input never has."""
+    if kind == "mask":  # whose label axis has length 1, if it has one
+        layouts = [layout.replace("C", "1") for layout in layouts]
     named = " or ".join(f"({', '.join(layout)})" for layout in layouts)
     hint = ""
     if kind in ("probs", "logits") and len(shape) == 2:
@@ -125,45 +127,87 @@ def mismatched_sizes(
 ) -> ValueError:
     """The sizes of x and image differ in a way that no upsampling explains."""
     height, width = shape[layout.index("H")], shape[layout.index("W")]
-    hint = _size_hint((height, width), size)
     return invalid(
         where,
         f"x has shape {tuple(shape)} but image is {size[0]} x {size[1]}; "
-        f"expected an image of shape ({height}, {width}, 3){hint}",
+        f"expected an image of shape ({height}, {width}, 3)",
     )
 
 
-def _size_hint(found: tuple[int, int], size: tuple[int, int]) -> str:
-    if found == size[::-1]:
-        return "; height and width look swapped"
-    if size == (3, found[0]):
-        return "; the image looks channels-first, expected (H, W, channels)"
-    return ""
+def swapped_sizes(
+    where: str, shape: Sequence[int], layout: str, size: tuple[int, int]
+) -> ValueError:
+    """The scores would fit, or lead to the image by a whole stride, the other way round."""
+    other = dict(zip(layout, shape, strict=True))
+    other["H"], other["W"] = other["W"], other["H"]
+    return invalid(
+        where,
+        f"x has shape {tuple(shape)} but image is {size[0]} x {size[1]}; "
+        f"expected {tuple(other[axis] for axis in layout)}: height and width look swapped",
+    )
+
+
+def swapped_arguments(where: str, x: Any, image: Any) -> ValueError:
+    """A picture came first and scores second."""
+    return invalid(
+        where,
+        f"x is {x.dtype} of shape {x.shape}, like a picture, and image is {image.dtype}, like "
+        f"scores: x and image look swapped; expected {where}(x, image), the scores first",
+    )
+
+
+def channels_first(where: str, shape: Sequence[int], name: str, image: Sequence[int]) -> ValueError:
+    """The image's last two axes are those that fit."""
+    channels, height, width = image
+    return invalid(
+        where,
+        f"x has shape {tuple(shape)} but {name} has shape {tuple(image)} and looks channels-first; "
+        f"expected (H, W, channels), here ({height}, {width}, {channels})",
+    )
+
+
+def other_layout(
+    where: str, shape: Sequence[int], layout: str, other: str, size: tuple[int, int]
+) -> ValueError:
+    """The layout that was given does not fit, but another one does."""
+    hint = ""
+    if "C" in layout and "C" in other:
+        hint = f" (the label axis seems to be {'last' if other[-1] == 'C' else 'before H and W'})"
+    return invalid(
+        where,
+        f"x has shape {tuple(shape)}, layout is '{layout}' and image is {size[0]} x {size[1]}; "
+        f"expected layout='{other}'{hint}",
+    )
 
 
 def unclear_stride(
-    where: str, shape: Sequence[int], size: tuple[int, int], *, fits_both: bool
+    where: str,
+    shape: Sequence[int],
+    size: tuple[int, int],
+    layouts: Sequence[str],
+    *,
+    fits_both: bool,
 ) -> ValueError:
     """upsample='auto' found no way, or two ways, to lay the scores over the image."""
     found = "both alignments fit" if fits_both else "no whole stride leads from one to the other"
+    layout = f", and layout={options(layouts)}" if len(layouts) > 1 else ""
     return invalid(
         where,
         f"x has shape {tuple(shape)} and image is {size[0]} x {size[1]}: {found}; expected "
-        "upsample='half-pixel' (corners of pixels aligned), 'align-corners' (centres of corner "
-        "pixels aligned), or scores of the image's size",
+        "upsample='half-pixel' (corners of pixels aligned) or 'align-corners' (centres of corner "
+        f"pixels aligned){layout}; or scores of the image's size",
     )
 
 
-def not_upsampled(
-    where: str, shape: Sequence[int], kind: str, size: tuple[int, int], layout: str
-) -> ValueError:
-    """Labels and masks have no values in between."""
-    height, width = shape[layout.index("H")], shape[layout.index("W")]
-    hint = _size_hint((height, width), size)
+def not_upsampled(where: str, shape: Sequence[int], kind: str, size: tuple[int, int]) -> ValueError:
+    """Labels and hard masks have no values in between."""
+    reason = "labels are not upsampled, only scores are"
+    if kind == "mask":
+        reason = "hard masks are not upsampled, only float foreground probabilities are"
     return invalid(
         where,
         f"x has shape {tuple(shape)} and kind '{kind}' but image is {size[0]} x {size[1]}; "
-        f"expected the same height and width, as {kind.rstrip('s')}s are not upsampled{hint}",
+        f"expected the same height and width ({reason})",
     )
 
 

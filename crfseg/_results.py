@@ -57,12 +57,20 @@ class Result:
     """
 
     def __init__(self, form: Form, scores: Scores, size: Size, n_labels: int) -> None:
-        with_labels = scores.layout if scores.is_soft else scores.layout.replace("H", "CH")
-        self._form = form
-        layout = with_labels if form.has_label_axis else with_labels.replace("C", "")
+        layout = scores.layout
+        with_labels = layout if "C" in layout else layout.replace("H", "CH")
+        keeps_mask_axis = scores.has_mask_axis and form.holds != "labels"
         sizes = {"N": scores.sizes.get("N", 1), "C": n_labels, "H": size[0], "W": size[1]}
-        self.array = _empty(layout, sizes, form.dtype)
-        self._items = batch_first(self.array, layout)
+        self._form = form
+        if form.has_label_axis:
+            self.array = _empty(with_labels, sizes, form.dtype)
+            self._items = batch_first(self.array, with_labels)
+        elif keeps_mask_axis:
+            self.array = _empty(layout, sizes | {"C": 1}, form.dtype)
+            self._items = batch_first(self.array, layout)[:, 0]
+        else:
+            self.array = _empty(layout.replace("C", ""), sizes, form.dtype)
+            self._items = batch_first(self.array, layout.replace("C", ""))
         self._direct = form.has_label_axis and form.dtype == np.float32 and form.dtype.isnative
         one = with_labels.replace("N", "")
         self._labels = np.empty(size if form.needs_labels else 0, np.int32)

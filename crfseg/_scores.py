@@ -7,11 +7,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _explain as explain
 from . import _fault as fault
+from ._image import Images
 from .upsample import Size, alignments
 
 KINDS: Final = ("auto", "probs", "logits", "labels", "mask")
 LAYOUTS: Final = ("CHW", "HWC", "NCHW", "NHWC", "HW", "NHW")
+
+_SOFT_LAYOUTS: Final = LAYOUTS[:4]
+_HARD_LAYOUTS: Final = LAYOUTS[4:]
+_PICTURE_DTYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
+_MOST_CHANNELS: Final = fault.MOST_DIMENSIONS - 2
 
 # Where the axes of a layout are when the batch axis and the label axis come first.
 _BATCH_FIRST: Final = {
@@ -38,13 +45,19 @@ class Scores(NamedTuple):
 
     @property
     def is_soft(self) -> bool:
-        """Whether it holds scores for every label, not hard labels or a mask."""
+        """Whether it holds scores for every label, not hard labels or a mask of either kind."""
         return self.kind in ("probs", "logits")
 
     @property
     def items(self) -> NDArray[Any]:
-        """A view with the batch axis first, then the label axis if there is one."""
-        return batch_first(self.array, self.layout)
+        """A view with the batch axis first, then the label axis of scores for every label."""
+        items = batch_first(self.array, self.layout)
+        return items[:, 0] if self.has_mask_axis else items
+
+    @property
+    def has_mask_axis(self) -> bool:
+        """Whether a mask has a label axis, of length 1."""
+        return self.kind == "mask" and "C" in self.layout
 
 
 def batch_first(array: NDArray[Any], layout: str) -> NDArray[Any]:
@@ -60,7 +73,7 @@ def read_scores(
     kind: str,
     layout: str | None,
     upsample: str | bool,
-    size: Size | None,
+    images: Images,
 ) -> Scores:
     """Settle the kind, layout and upsampling of x from dtype, shape and the image's (H, W).
 
@@ -68,19 +81,42 @@ def read_scores(
         TypeError: if the kind needs another dtype.
         ValueError: if the sizes do not fit, or more than one reading is possible.
     """
+    _refuse_swapped_arguments(where, array, images)
     kind, guessed = _settle_kind(where, array, kind)
     known = _layouts_of(where, array, kind, layout)
+    size = images.size
     if size is None:
-        if len(known) > 1:
-            raise fault.ambiguous_layout(where, array.shape, known)
-        return _not_empty(where, Scores(array, kind, guessed, known[0], None))
-    exact = [one for one in known if _size_in(array, one) == size]
+        return _checked(where, Scores(array, kind, guessed, _only(where, array, known), None))
+    exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
+    _refuse_channels_first(where, array, known, images, fits=bool(exact))
     if exact:
-        return _not_empty(where, Scores(array, kind, guessed, _only(where, array, exact), None))
-    if kind in ("labels", "mask"):
-        raise fault.not_upsampled(where, array.shape, kind, size, known[0])
+        return _checked(where, Scores(array, kind, guessed, _only(where, array, exact), None))
+    if layout is not None:
+        _refuse_layout(where, array, kind, layout, upsample, size)
+    for one in known:
+        if _size_in(array, one) == size[::-1]:
+            raise fault.swapped_sizes(where, array.shape, one, size)
+    if array.dtype.kind != "f":
+        raise fault.not_upsampled(where, array.shape, kind, size)
     layout, alignment = _stretch(where, array, known, upsample, size)
-    return _not_empty(where, Scores(array, kind, guessed, layout, alignment))
+    return _checked(where, Scores(array, kind, guessed, layout, alignment))
+
+
+def _refuse_swapped_arguments(where: str, array: NDArray[Any], images: Images) -> None:
+    """Refuse a picture in the place of x with floats that could be its scores in the image's."""
+    if array.dtype not in _PICTURE_DTYPES or array.ndim not in (3, 4) or not images.arrays:
+        return
+    scores = images.arrays[0]
+    if array.shape[-1] not in (3, 4) or scores.dtype.kind != "f":
+        return
+    if array.ndim == 3 and array.shape[1:] == images.size:  # a batch of narrow label maps
+        return
+    pixels = (array.shape[-3], array.shape[-2])
+    grids = [(scores.shape[1], scores.shape[2])]
+    if scores.shape[2] not in (3, 4):  # as many as an image has
+        grids.append((scores.shape[0], scores.shape[1]))
+    if any(_leads_to(grid, pixels) for grid in grids):
+        raise fault.swapped_arguments(where, array, scores)
 
 
 def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]:
@@ -94,15 +130,42 @@ def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]
 
 
 def _layouts_of(where: str, array: NDArray[Any], kind: str, layout: str | None) -> list[str]:
-    with_labels = kind in ("probs", "logits")
-    possible = [one for one in LAYOUTS if ("C" in one) == with_labels]
-    known = [one for one in possible if len(one) == array.ndim]
-    if layout is not None:
+    known = _readings(array, kind)
+    if layout is None:  # a mask of shape (1, H, W): a batch of one says the same
+        known = [one for one in known if (kind, one) != ("mask", "CHW")]
+    else:
         known = [one for one in known if one == layout]
-        possible = [layout] if layout in possible else possible
     if not known:
-        raise fault.wrong_axes(where, array.shape, kind, possible)
+        possible = _possible(kind)
+        raise fault.wrong_axes(
+            where, array.shape, kind, [layout] if layout in possible else possible
+        )
     return known
+
+
+def _possible(kind: str) -> tuple[str, ...]:
+    if kind == "mask":
+        return (*_HARD_LAYOUTS, *_SOFT_LAYOUTS)
+    return _HARD_LAYOUTS if kind == "labels" else _SOFT_LAYOUTS
+
+
+def _readings(array: NDArray[Any], kind: str) -> list[str]:
+    """All layouts that the number of axes admits; a mask has no label axis longer than 1."""
+    return [
+        one
+        for one in _possible(kind)
+        if len(one) == array.ndim
+        and (kind != "mask" or "C" not in one or array.shape[one.index("C")] == 1)
+    ]
+
+
+def _distinct(array: NDArray[Any], layouts: list[str]) -> list[str]:
+    """Leave out layouts that differ from an earlier one in nothing but axes of length 1."""
+    readings: dict[str, str] = {}
+    for one in layouts:
+        long = [axis for axis, n in zip(one, array.shape, strict=True) if n != 1]
+        readings.setdefault("".join(long), one)
+    return list(readings.values())
 
 
 def _size_in(array: NDArray[Any], layout: str) -> Size:
@@ -115,30 +178,67 @@ def _only(where: str, array: NDArray[Any], layouts: list[str]) -> str:
     return layouts[0]
 
 
+def _refuse_channels_first(
+    where: str, array: NDArray[Any], known: list[str], images: Images, *, fits: bool
+) -> None:
+    """Refuse an image (K, H, W) where x lies on its last two axes.
+
+    ``fits``: x lies on the first two as well, so the last ones must look far better.
+    """
+    if images.size is None or images.size[0] > _MOST_CHANNELS or images.n_channels == 1:
+        return
+    shape = (*images.size, images.n_channels)
+    size = shape[1:]
+    too_many = images.n_channels > _MOST_CHANNELS
+    for one in known:
+        found = _size_in(array, one)
+        if fits:
+            suspect = too_many and _leads_to(found, size)
+        else:
+            suspect = found == size or (too_many and _fits_into(found, size))
+        if suspect:
+            name = "image[0]" if len(images.arrays) > 1 else "image"
+            raise fault.channels_first(where, array.shape, name, shape)
+
+
+def _refuse_layout(
+    where: str, array: NDArray[Any], kind: str, layout: str, upsample: str | bool, size: Size
+) -> None:
+    """Refuse a layout under which x does not fit the image where it would under another."""
+    named = _size_in(array, layout)
+    for other in _readings(array, kind):
+        found = _size_in(array, other)
+        by_stride = upsample == "auto" and array.dtype.kind == "f" and not alignments(named, size)
+        if found == size or (by_stride and alignments(found, size)):
+            raise fault.other_layout(where, array.shape, layout, other, size)
+
+
 def _stretch(
     where: str, array: NDArray[Any], known: list[str], upsample: str | bool, size: Size
 ) -> tuple[str, str]:
     """Layout and alignment of scores that do not have the image's size."""
-    for one in known:
-        if _size_in(array, one) == size[::-1]:
-            raise fault.mismatched_sizes(where, array.shape, one, size)
+    sizes = {one: _size_in(array, one) for one in known}
     wanted = ("half-pixel", "align-corners") if upsample == "auto" else (upsample,)
-    fits = {
-        one: [a for a in alignments(_size_in(array, one), size) if a in wanted] for one in known
-    }
+    fits = {one: [a for a in alignments(sizes[one], size) if a in wanted] for one in known}
     strided = [one for one in known if fits[one]]
-    likeliest = min(known, key=lambda one: _distortion(_size_in(array, one), size))
-    if strided:
-        layout = _only(where, array, strided)
-    elif upsample in ("auto", False):
-        layout = likeliest
-    else:
-        layout = _only(where, array, known)
-    if upsample is False or not _fits_into(_size_in(array, layout), size):
+    likeliest = min(known, key=lambda one: _distortion(sizes[one], size))
+    if upsample == "auto" and not strided:
+        for one in known:
+            if alignments(sizes[one][::-1], size):
+                raise fault.swapped_sizes(where, array.shape, one, size)
+    if upsample is False or not (strided or _fits_into(sizes[likeliest], size)):
         raise fault.mismatched_sizes(where, array.shape, likeliest, size)
-    if upsample == "auto" and len(fits[layout]) != 1:
-        raise fault.unclear_stride(where, array.shape, size, fits_both=bool(fits[layout]))
+    candidates = strided or [one for one in known if _fits_into(sizes[one], size)]
+    if upsample == "auto" and any(len(fits[one]) != 1 for one in candidates):
+        both = bool(strided)
+        raise fault.unclear_stride(where, array.shape, size, candidates, fits_both=both)
+    layout = _only(where, array, candidates)
     return layout, fits[layout][0] if upsample == "auto" else str(upsample)
+
+
+def _leads_to(small: Size, large: Size) -> bool:
+    """Whether scores of one size are the other, or lead there by a whole stride."""
+    return small == large or bool(alignments(small, large))
 
 
 def _fits_into(small: Size, large: Size) -> bool:
@@ -153,10 +253,12 @@ def _distortion(small: Size, large: Size) -> float:
     return abs(math.log(height * columns / (width * rows)))
 
 
-def _not_empty(where: str, scores: Scores) -> Scores:
+def _checked(where: str, scores: Scores) -> Scores:
     sizes = scores.sizes
     if sizes.get("C") == 0:
         raise fault.no_labels(where, "x", scores.array.shape)
     if sizes["H"] == 0 or sizes["W"] == 0:
         raise fault.empty(where, "x", scores.array.shape)
+    if sizes.get("C") == 1 and scores.kind == "logits":
+        raise explain.one_logit(where, "x", scores.array.shape)
     return scores

@@ -50,7 +50,7 @@ class Unaries:
         if self._scores.kind == "labels":
             self._rule = settle_labels(self._where, self._scores, self._rule)
         elif self._scores.kind == "mask":
-            self.foreground = foreground_value(self._where, self._scores.array)
+            self.foreground = foreground_value(self._where, self._scores)
 
     @property
     def n_bytes(self) -> int:
@@ -66,7 +66,7 @@ class Unaries:
         if self._scores.is_soft:
             self._load_scores(field, i, item, threads)
         elif item.dtype.kind == "f":
-            foreground = float32(item)
+            foreground = self._stretched(float32(item)[np.newaxis], threads)[0]
             both = np.stack((1 - foreground, foreground))
             self._hand_over(field, both, core.UNARY_PROBABILITIES, threads)
         else:
@@ -76,9 +76,7 @@ class Unaries:
 
     def _load_scores(self, field: core.MeanField, i: int, item: NDArray[Any], threads: int) -> None:
         scores, where = self._scores, self._where
-        values = float32(item)
-        if scores.alignment is not None:
-            values = upsample(values, self._size, scores.alignment, threads)
+        values = self._stretched(float32(item), threads)
         name = f"x[{i}]" if "N" in scores.layout else "x"
         if scores.kind == "logits":
             bad, *_ = self._hand_over(field, values, core.UNARY_LOGITS, threads)
@@ -91,6 +89,11 @@ class Unaries:
         wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
         if wrong is not None:
             raise wrong
+
+    def _stretched(self, values: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
+        """(C, h, w) values at the size of the image."""
+        alignment = self._scores.alignment
+        return values if alignment is None else upsample(values, self._size, alignment, threads)
 
     def _hand_over(
         self, field: core.MeanField, values: NDArray[np.float32], kind: int, threads: int
@@ -137,16 +140,17 @@ def _refuse_lookalikes(where: str, labels: NDArray[Any]) -> None:
         raise explain.unclear_one_hot(where, "x", labels.shape)
 
 
-def foreground_value(where: str, mask: NDArray[Any]) -> int:
+def foreground_value(where: str, scores: Scores) -> int:
     """Check a mask's values and return what stands for foreground: 1, or 255 in some pictures."""
+    mask = scores.array
     if mask.dtype.kind == "b":
         return 1
     low, high = mask.min(), mask.max()
     if mask.dtype.kind == "f":
         slack = explain.NEGATIVE_TOLERANCE
         if not (low >= -slack and high <= 1 + slack):  # false for NaN as well
-            raise explain.mask_values(where, "x", mask)
+            raise explain.mask_values(where, "x", mask, scores.layout)
         return 1
     if low < 0 or high not in (0, 1, 255) or not ((mask == 0) | (mask == high)).all():
-        raise explain.mask_values(where, "x", mask)
+        raise explain.mask_values(where, "x", mask, scores.layout)
     return 255 if high == 255 else 1

@@ -58,12 +58,15 @@ def refine(
     kind        x                                 result for ``returns="same"``
     ==========  ================================  ==========================================
     "probs"     floats that sum to 1 over labels  probabilities
-    "logits"    finite scores before softmax      log-probabilities, at least -87.4
+    "logits"    finite scores before softmax of   log-probabilities, at least -87.4
+                two labels or more
     "labels"    integers (H, W) or (N, H, W)      labels
     "mask"      bool, {0, 1}, {0, 255} or float   a mask of the same values; for floats the
                 foreground probability, (H, W)    refined foreground probability
                 or (N, H, W)
     ==========  ================================  ==========================================
+
+    A mask may have a label axis of length 1, as a sigmoid's output has; the result then has it too.
 
     Args:
         x: numpy array, torch CPU tensor (gradients do not flow through), or anything with
@@ -86,7 +89,8 @@ def refine(
         accuracy: "fast", or "fine" for a filter closer to the exact Gaussian at a higher cost.
         upsample: "auto" stretches scores bilinearly to the image where their sizes are related by
             one whole stride: image = s * scores ("half-pixel") or image - 1 = s * (scores - 1)
-            ("align-corners"). Either name stretches at any ratio. False wants equal sizes.
+            ("align-corners"). Either name stretches at any ratio. False wants equal sizes. Float
+            foreground probabilities are stretched like scores; labels and hard masks never are.
         returns: "same" kind as x; "probs", float marginals with a label axis (for a mask the
             foreground probability); or "labels", most probable labels without label axis, uint8 up
             to 256 labels, else int32, for labels the dtype of x.
@@ -120,7 +124,7 @@ def refine(
 
     array, restore = open_array(_WHERE, "x", x)
     images = open_images(_WHERE, image)
-    scores = read_scores(_WHERE, array, kind, layout, upsample, images.size)
+    scores = read_scores(_WHERE, array, kind, layout, upsample, images)
     size = images.size or (scores.sizes["H"], scores.sizes["W"])
     n_items = scores.sizes.get("N", 1)
     if image is not None and len(images.arrays) not in (1, n_items):

@@ -47,7 +47,8 @@ def unary_from_logits(logits: Any) -> NDArray[np.float32]:
     """Energies -log softmax(logits).
 
     Args:
-        logits: (C, *spatial) finite floats, the label axis first; log-probabilities are logits too.
+        logits: (C, *spatial) finite floats, C >= 2, the label axis first; log-probabilities are
+            logits too.
 
     Returns:
         (C, *spatial) float32 energies.
@@ -57,6 +58,8 @@ def unary_from_logits(logits: Any) -> NDArray[np.float32]:
     """
     where = "unary_from_logits"
     array = _scores(where, "logits", logits)
+    if len(array) == 1:
+        raise explain.one_logit(where, "logits", array.shape)
     scores = float32(array)
     if not np.isfinite(scores).all():
         raise explain.non_finite(where, "logits", array)

@@ -128,6 +128,54 @@ def test_soft_masks_are_foreground_probabilities(probs, image, dtype):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-3 if dtype == np.float16 else 1e-6)
 
 
+@pytest.mark.parametrize("layout", ["CHW", "HWC", "NCHW", "NHWC"])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, bool, np.uint8])
+def test_masks_may_have_a_label_axis(rng, image, layout, named, dtype):
+    """As the output of a sigmoid over one channel does. Its shape comes back."""
+    n_items = 3 if "N" in layout else 1
+    masks = rng.random((n_items, H, W))
+    masks = masks.astype(dtype) if np.dtype(dtype).kind == "f" else (masks > 0.5).astype(dtype)
+    shape = [{"N": n_items, "C": 1, "H": H, "W": W}[axis] for axis in layout]
+    given = masks.reshape(shape)
+    options = {"kind": "mask", "layout": layout if named else None}
+    for returns in ("same", "probs"):
+        expected = refine(masks, image, kind="mask", returns=returns)
+        found = refine(given, image, returns=returns, **options)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected.reshape(shape))
+    labels = refine(given, image, returns="labels", **options)
+    expected = refine(masks, image, kind="mask", returns="labels")
+    np.testing.assert_array_equal(labels.reshape(masks.shape), expected)
+    if named:
+        assert labels.ndim == len(layout) - 1
+
+
+@pytest.mark.parametrize("n_items", [1, 2])
+def test_boolean_masks_need_no_kind_beside_a_label_axis(rng, image, n_items):
+    masks = rng.random((n_items, 1, H, W)) > 0.5
+    np.testing.assert_array_equal(refine(masks, image), refine(masks[:, 0], image)[:, None])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (1, 1), (2, 1)])
+@pytest.mark.parametrize(
+    ("size", "upsample"),
+    [((2 * H, 2 * W), "auto"), ((2 * H - 1, 2 * W - 1), "auto"), ((31, 50), "half-pixel")],
+)
+def test_soft_masks_are_stretched_like_probabilities(rng, shape, size, upsample):
+    soft = rng.random((*shape, H, W)).astype(np.float32)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = refine(soft, image, kind="mask", upsample=upsample)
+    assert found.shape == (*shape, *size)
+    flat = soft.reshape(-1, H, W)
+    for one, given in zip(found.reshape(-1, *size), flat, strict=True):
+        both = np.stack([1 - given, given])
+        expected = refine(both, image, upsample=upsample, layout="CHW")[1]
+        np.testing.assert_allclose(one, expected, rtol=0, atol=5e-4)
+    labels = refine(soft, image, kind="mask", upsample=upsample, returns="labels")
+    np.testing.assert_array_equal(labels.reshape(-1, *size), found.reshape(-1, *size) > 0.5)
+
+
 def test_probabilities_are_taken_as_they_are(probs, image, refined):
     """kind="auto" and kind="probs" are one path; float16 sums within the tolerance pass."""
     np.testing.assert_array_equal(refine(probs, image, kind="probs"), refined)
