@@ -89,6 +89,7 @@ class DenseCRF:
         check.choice(_WHERE, "accuracy", accuracy, tuple(ACCURACIES))
         check.flag(_WHERE, "exclude_self", exclude_self)
         self._threads = None if threads is None else threads_of_call(_WHERE, threads)
+        self._terms = tuple(type(term).__name__ for term in terms)
         self._n_labels = int(array.shape[0])
         self._grid: tuple[int, ...] = array.shape[1:]
         self._n_points = int(array.size) // self._n_labels
@@ -108,6 +109,11 @@ class DenseCRF:
         self._field = core.MeanField(self._n_points, self._n_labels)
         self._load(array)
         kernels.connect(self._field, None, self._n_threads())
+
+    def __repr__(self) -> str:
+        points = " x ".join(str(n) for n in self._grid)
+        terms = ", ".join(self._terms)
+        return f"<DenseCRF: {self._n_labels} labels, {points} points, terms [{terms}]>"
 
     def _load(self, unary: NDArray[Any]) -> None:
         values = float32(unary).reshape(self._n_labels, -1)

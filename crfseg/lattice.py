@@ -49,6 +49,14 @@ class Lattice:
             n^-1/2 K n^-1/2.
         threads: None for ``get_num_threads()``. Results do not depend on it.
 
+    Without normalisation, sums over dense points come out too large: what is calibrated is the
+    isolated pair. K 1 measured against the exact sum: 500 points of N(0, 1) in 3-D +37 %; bilateral
+    features (80 pixels, 13 levels) of two 100 x 75 photographs +23 and +29 %. With
+    ``fill=(1, 4), passes=2``: +2 %; +13 and +15 %. With more passes but no ``fill``: three to five
+    times too large. The other normalisations divide by the same sums, so most of this cancels:
+    "after" filtered random values from 0 to 1 within 1.4 % of the exact weighted mean at 95 % of
+    those points, either way.
+
     Raises:
         TypeError, ValueError: if features are not finite (N, d) numbers, spread further than exact
             lattice keys can hold, or an option is wrong.
@@ -71,7 +79,7 @@ class Lattice:
         rounds = tuple(check.integer(where, "fill", m) for m in rounds)
         passes = check.integer(where, "passes", passes, at_least=1, at_most=_MOST_PASSES)
         check.choice(where, "normalization", normalization, tuple(NORMALIZATIONS))
-        self._normalization = NORMALIZATIONS[normalization]
+        self._normalization = normalization
         self._threads = None if threads is None else threads_of_call(where, threads)
         n_points, dim = given.shape
         n_bytes = n_points * (memory.lattice_bytes(dim) + 4 * dim)
@@ -83,6 +91,12 @@ class Lattice:
             axes,
             Accuracy(tuple(m for m in rounds if m > 0), passes),
             self._n_threads(),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Lattice: {self.n_points} points, {self.dim} features, {self.n_vertices} vertices, "
+            f"normalization {self._normalization!r}>"
         )
 
     @property
@@ -138,7 +152,8 @@ class Lattice:
         # One pass, no temporary: NaN and infinity survive a sum. So may an overflow: look again.
         if not np.isfinite(columns.sum()) and not np.isfinite(columns).all():
             raise explain.non_finite(where, "values", given)
-        filtered = self._lattice.filter(columns, self._normalization, transpose, self._n_threads())
+        how = NORMALIZATIONS[self._normalization]
+        filtered = self._lattice.filter(columns, how, transpose, self._n_threads())
         return filtered.reshape(given.shape)
 
     def _n_threads(self) -> int:
@@ -195,8 +210,12 @@ def build_lattice(
     threads: int,
 ) -> core.Lattice:
     """Build the native lattice, its complaints put in terms of the caller's axes and sigmas."""
+    limit = memory.available() if accuracy.fill else 0
     try:
-        return core.Lattice(features, accuracy.fill, accuracy.passes, threads)
+        return core.Lattice(features, accuracy.fill, accuracy.passes, threads, limit)
+    except core.TooLarge as error:
+        what = f"filling a lattice of {features.shape[1]} dimensions"
+        raise fault.too_big(where, what, error.args[0], limit) from None
     except core.NonFiniteFeature as error:
         point, axis, value = error.args
         name, sigma_name, sigma = axes[axis]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crfseg import Lattice
 from native import lattice_matrix
-from reference import NORMALIZATIONS, normalize
+from reference import NORMALIZATIONS, gaussian_kernel, normalize
 from strategies import SEEDS, Array, clouds
 
 
@@ -78,3 +78,20 @@ def test_far_outlier_is_not_lost(normalization: str) -> None:
     found = Lattice(features, normalization=normalization).filter(np.ones(5, np.float32))
     assert np.isfinite(found).all()
     assert found[4] > 0.1
+
+
+def test_only_normalised_sums_over_dense_points_are_close_to_exact() -> None:
+    """An isolated pair is calibrated; a cloud sums up too much unless the lattice is filled."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, 3))
+    kernel = gaussian_kernel(features)
+    exact = kernel.sum(axis=1)
+    fine = {"fill": (1, 4), "passes": 2}
+    assert 1.3 < Lattice(features).normalizer.sum() / exact.sum() < 1.45
+    assert 0.97 < Lattice(features, **fine).normalizer.sum() / exact.sum() < 1.05
+    assert Lattice(features, passes=2).normalizer.sum() / exact.sum() > 3
+    values = rng.random(500)
+    for options in ({}, fine):
+        found = Lattice(features, normalization="after", **options).filter(values)
+        error = np.abs(found / (kernel @ values / exact) - 1)
+        assert np.quantile(error, 0.95) < 0.014

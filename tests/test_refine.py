@@ -218,6 +218,15 @@ def test_stretched_layouts_are_found_by_the_stride(rng):
     np.testing.assert_array_equal(last, expected.transpose(1, 2, 0))
 
 
+def test_a_layout_too_large_for_the_image_is_none(rng):
+    """Where upsample is named: 30 labels of 7 x 9, for the image has not 30 rows."""
+    scores = rng.normal(size=(30, 7, 9)).astype(np.float32)
+    image = rng.integers(0, 256, (19, 22, 3), dtype=np.uint8)
+    options = {"kind": "logits", "upsample": "half-pixel"}
+    expected = refine(scores, image, layout="CHW", **options)
+    np.testing.assert_array_equal(refine(scores, image, **options), expected)
+
+
 def test_equal_sizes_are_never_stretched(probs, image):
     expected = refine(probs, image)
     for upsample in (False, "half-pixel", "align-corners"):
@@ -269,6 +278,13 @@ def test_wrong_numbers_of_threads_change_nothing(wrong):
     with pytest.raises((ValueError, TypeError), match=r"\[set_num_threads\] threads is"):
         crfseg.set_num_threads(wrong)
     assert crfseg.get_num_threads() == before
+
+
+def test_models_and_lattices_describe_themselves(probs, image):
+    model = DenseCRF(unary_from_probs(probs), [Gaussian(), Bilateral(image)])
+    assert repr(model) == "<DenseCRF: 4 labels, 8 x 11 points, terms [Gaussian, Bilateral]>"
+    lattice = crfseg.Lattice(np.zeros((6, 2)), normalization="after")
+    assert repr(lattice) == "<Lattice: 6 points, 2 features, 3 vertices, normalization 'after'>"
 
 
 def test_info_describes_the_installation():
