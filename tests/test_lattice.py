@@ -135,3 +135,20 @@ def test_features_that_are_all_huge_but_close_are_an_error_or_exact() -> None:
     """A large offset is no large range, yet float32 has no digits left at 1e12."""
     with pytest.raises(ValueError, match=r"sigma"):
         Lattice(np.full((4, 3), 1e12, np.float32))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_the_first_bad_feature_is_named_on_any_number_of_threads(threads: int) -> None:
+    features = np.zeros((60_000, 2), np.float32)
+    features[[4990, 5001, 20_000, 59_999], 1] = np.nan
+    with pytest.raises(ValueError, match="4990"):
+        Lattice(features, threads=threads)
+
+
+def test_filling_beyond_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In many dimensions a ring has far more vertices than points."""
+    monkeypatch.setattr("crfseg._memory.available", lambda: 10_000_000)
+    features = np.random.default_rng(7).uniform(0, 40, (2000, 12))
+    with pytest.raises(MemoryError, match=r"\[Lattice\] filling a lattice of 12 dimensions needs"):
+        Lattice(features, fill=1)
+    assert Lattice(features, fill=0).n_vertices > 2000

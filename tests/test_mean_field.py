@@ -240,3 +240,39 @@ def test_any_number_of_labels(isa: str, n_labels: int) -> None:
     with instruction_set(isa):
         found = DenseCRF(unary, [Features(features, weight=2.0)]).infer(4).q
     np.testing.assert_allclose(found, expected, rtol=0, atol=TIGHT)
+
+
+def test_a_common_offset_of_the_energies_changes_nothing() -> None:
+    """Messages must not drown in it: 2^20 leaves energies of multiples of 1/8 exact in float32."""
+    rng = np.random.default_rng(5)
+    unary = rng.integers(0, 40, (4, 60)) / 8.0
+    features = [Features(rng.normal(size=(60, 2)), weight=2.0)]
+    near = DenseCRF(unary, features)
+    far = DenseCRF(unary + 2.0**20, features)
+    q = near.infer(5).q
+    np.testing.assert_array_equal(far.infer(5).q, q)
+    # The sum of offsets is 6e7, of which a double resolves 1e-8.
+    assert far.free_energy(q) == pytest.approx(near.free_energy(q) + 60 * 2.0**20, abs=1e-4)
+
+
+def test_no_iteration_is_no_convergence() -> None:
+    found = DenseCRF(np.zeros((2, 4)), []).infer(0, tolerance=1e-3)
+    assert np.isnan(found.max_change)
+    assert not found.converged
+
+
+def test_damping_that_float32_takes_for_1_is_refused() -> None:
+    """With it nothing would ever move, and look converged."""
+    with pytest.raises(ValueError, match="damping"):
+        DenseCRF(np.zeros((2, 4)), []).infer(2, damping=1.0 - 1e-9)
+
+
+def test_strides_that_are_no_whole_floats_are_read_right() -> None:
+    """A float32 field of packed records: five bytes from one value to the next."""
+    rng = np.random.default_rng(6)
+    unary = rng.random((3, 50)).astype(np.float32)
+    records = np.zeros(unary.shape, dtype=[("mark", "u1"), ("value", "<f4")])
+    records["value"] = unary
+    terms = [Features(rng.normal(size=(50, 2)))]
+    expected = DenseCRF(unary, terms).infer(3).q
+    np.testing.assert_array_equal(DenseCRF(records["value"], terms).infer(3).q, expected)

@@ -8,7 +8,9 @@ using crfseg::Buffer;
 namespace {
 
 void memory_is_aligned_and_counted() {
-  for (std::int64_t size : {1, 15, 16, 17, 1000}) {
+  const std::int64_t huge = 8 * Buffer<float>::huge_page / 4;  // where huge pages begin
+  for (std::int64_t size : {std::int64_t{1}, std::int64_t{15}, std::int64_t{16}, std::int64_t{17},
+                            std::int64_t{1000}, huge - 1, huge, huge + 1}) {
     Buffer<float> buffer(size);
     CHECK(reinterpret_cast<std::uintptr_t>(buffer.data()) % Buffer<float>::alignment == 0);
     CHECK(buffer.size() == size);
