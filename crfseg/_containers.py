@@ -47,7 +47,12 @@ def float32(array: NDArray[Any]) -> NDArray[np.float32]:
     strides in whole floats.
     """
     steps_in_floats = all(stride % 4 == 0 for stride in array.strides)
-    if array.dtype == np.float32 and array.dtype.isnative and array.flags.aligned and steps_in_floats:
+    if (
+        array.dtype == np.float32
+        and array.dtype.isnative
+        and array.flags.aligned
+        and steps_in_floats
+    ):
         return array
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
