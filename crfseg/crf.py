@@ -170,7 +170,7 @@ class DenseCRF:
             first, iterations, tolerance, damping, trace, self._flat(q), None, self._n_threads()
         )
         recorded = np.array(energies) if trace else None
-        return Inference(q, done, change, recorded, bool(tolerance > 0 and change < tolerance))
+        return Inference(q, done, change, recorded, bool(change < tolerance))
 
     def step(self, q: Any, *, damping: float = 0.0) -> NDArray[np.float32]:
         """Do one update from (C, *spatial) marginals ``q`` and return the next ones.
