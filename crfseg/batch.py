@@ -124,7 +124,7 @@ def refine_file(
     try:
         result = refine(x, image, returns="probs" if as_array else "labels", **arguments)
     except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
-        raise type(error)(f"{job.scores}: {in_options(str(error))}") from error
+        raise _reworded(error, f"{job.scores}: {in_options(str(error))}") from error
     seconds = time.perf_counter() - start
     if not as_array and result.ndim == 3:
         result = _only_item(job.scores, result)
@@ -139,6 +139,12 @@ def refine_file(
     changes = "" if share is None else f", {share:.1%} of the labels changed"
     took = f"{seconds * 1000:.0f} ms"
     return f"{job.image.name}: {width} x {height}{changes} in {took} -> {job.out}"
+
+
+def _reworded(error: Exception, sentence: str) -> Exception:
+    """The same kind of error with another sentence; a subclass may want other arguments."""
+    kinds = (MemoryError, OSError, TypeError, ValueError)
+    return next(kind for kind in kinds if isinstance(error, kind))(sentence)
 
 
 def _share_changed(
@@ -222,7 +228,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     try:  # a batch of no images: arguments are all there is to look at
         refine(empty, np.zeros((1, 1), np.uint8), **others)
     except (TypeError, ValueError) as error:
-        raise type(error)(in_options(str(error))) from error
+        raise _reworded(error, in_options(str(error))) from error
 
 
 _IN_OPTIONS = (

@@ -148,3 +148,23 @@ def test_folders_that_make_no_sense(folders, capsys, prepare, words):
     prepare(folders)
     assert call_folders(folders) == 1
     assert words in only_sentence(capsys)[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.raises(MemoryError, np.empty, 2**58).value,  # a class of numpy's own
+        UnicodeDecodeError("ascii", b"x", 0, 1, "odd byte"),
+    ],
+    ids=["MemoryError", "ValueError"],
+)
+def test_errors_with_constructors_of_their_own_stay_sentences(folders, capsys, monkeypatch, error):
+    def fail(x, image, **options):
+        if x.size:
+            raise error
+
+    monkeypatch.setattr("crfseg.batch.refine", fail)
+    assert call_folders(folders) == 1
+    written = capsys.readouterr().err
+    assert f"a.npy: {error}" in written
+    assert "unforeseen" not in written
