@@ -311,3 +311,10 @@ def too_big(where: str, what: str, needed: int, available: int) -> MemoryError:
         f"[{where}] {what} needs about {needed / 2**30:.1f} GiB; "
         f"expected at most the {available / 2**30:.1f} GiB that this machine can give"
     )
+
+
+def out_of_memory(where: str, what: str) -> MemoryError:
+    """The machine gave less than was asked of it."""
+    return MemoryError(
+        f"[{where}] {what} ran out of memory; expected fewer points, fewer labels or larger sigmas"
+    )

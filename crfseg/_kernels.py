@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _fault as fault
+from . import _memory as memory
 from ._image import Levels, open_image, to_levels
 from ._native import NORMALIZATIONS, core
 from .compatibility import Compatibility, resolve
@@ -58,6 +59,7 @@ class Kernels:
     ) -> None:
         self._where = where
         self._grid = grid
+        self._n_labels = n_labels
         self._accuracy = accuracy
         self._exclude_self = exclude_self
         settled = [
@@ -79,23 +81,35 @@ class Kernels:
     def connect(self, field: core.MeanField, image: Levels | None, threads: int) -> None:
         """Give ``field`` these kernels alone; lattices that ``image`` does not touch are kept."""
         field.clear_kernels()
+        n_vertices = 0
+        lattices = []
         for kernel in self._kernels:
             if kernel.lattice is None or kernel.follows_image:
                 kernel.lattice = self._build(kernel, image, threads)
-            field.add_kernel(
-                kernel.lattice,
-                kernel.normalization,
-                kernel.weight,
-                kernel.compatibility,
-                self._exclude_self,
-                threads,
-            )
+            n_vertices += kernel.lattice.n_vertices
+            lattices.append(kernel.lattice)
+        what = f"a model of {self._n_labels} labels at {n_vertices} lattice vertices"
+        memory.require(self._where, what, memory.vertex_bytes(n_vertices, self._n_labels))
+        with memory.explained(self._where, what):
+            for kernel, lattice in zip(self._kernels, lattices, strict=True):
+                field.add_kernel(
+                    lattice,
+                    kernel.normalization,
+                    kernel.weight,
+                    kernel.compatibility,
+                    self._exclude_self,
+                    threads,
+                )
 
     def _build(self, kernel: Kernel, image: Levels | None, threads: int) -> core.Lattice:
         if isinstance(kernel.term, Bilateral) and kernel.own_image is not None:
             name, given_range = "Bilateral image", kernel.term.image_range
             image = to_levels(self._where, name, kernel.own_image, given_range)
-        features = kernel.term.point_features(self._where, self._grid, image, kernel.axes, threads)
+        what = f"the features of the {type(kernel.term).__name__} term"
+        with memory.explained(self._where, what):
+            features = kernel.term.point_features(
+                self._where, self._grid, image, kernel.axes, threads
+            )
         return build_lattice(self._where, features, kernel.axes, self._accuracy, threads)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Says no to a job that cannot fit, before a byte of its input has been touched."""
+"""Says no to a job that cannot fit, if possible before a byte of its input has been touched."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import _fault as fault
@@ -21,6 +22,17 @@ def require(where: str, what: str, n_bytes: int) -> None:
         raise fault.too_big(where, what, n_bytes, limit)
 
 
+@contextmanager
+def explained(where: str, what: str) -> Iterator[None]:
+    """Turn the bare MemoryError of native code and of numpy into a sentence."""
+    try:
+        yield
+    except MemoryError as error:
+        if str(error).startswith("["):  # it is one already
+            raise
+        raise fault.out_of_memory(where, what) from error
+
+
 def available() -> int:
     """Bytes that can be had: the least of physical memory, this container's limit and what is free.
 
@@ -33,16 +45,31 @@ def available() -> int:
 def mean_field_bytes(n_points: int, n_labels: int, dims: Sequence[int]) -> int:
     """Bytes that one inference needs at least, input and output aside.
 
-    The unary, its labels padded to a multiple of 8; per kernel d + 1 vertex indices and weights of
+    The unary, its labels padded; per kernel d + 1 vertex indices and weights of
     every point; and the features (N, d) of the kernel that is being built.
     """
-    unary = 4 * -(-n_labels // 8) * 8
-    return n_points * (unary + sum(map(lattice_bytes, dims)) + 4 * max(dims, default=0))
+    return n_points * (
+        _row_bytes(n_labels) + sum(map(lattice_bytes, dims)) + 4 * max(dims, default=0)
+    )
 
 
 def lattice_bytes(dim: int) -> int:
     """Bytes of one point in a lattice over ``dim`` features."""
     return 8 * (dim + 1)
+
+
+def vertex_bytes(n_vertices: int, n_labels: int) -> int:
+    """Bytes of the values at lattice vertices.
+
+    Blurs read one copy and write another; points add to rows of their own strip, of which there are
+    about as many again.
+    """
+    return 3 * n_vertices * _row_bytes(n_labels)
+
+
+def _row_bytes(n_labels: int) -> int:
+    """Bytes of one row of labels, padded to 4 or a multiple of 8."""
+    return 4 * (4 if n_labels <= 4 else -(-n_labels // 8) * 8)
 
 
 def _physical() -> int | None:

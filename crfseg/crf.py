@@ -2,6 +2,7 @@
 """DenseCRF: a unary and pairwise terms, kept with their lattices for many inferences."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,8 +107,9 @@ class DenseCRF:
         )
         n_bytes = memory.mean_field_bytes(self._n_points, self._n_labels, kernels.dims)
         memory.require(_WHERE, f"a unary of shape {array.shape}", n_bytes)
-        self._field = core.MeanField(self._n_points, self._n_labels)
-        self._load(array)
+        with memory.explained(_WHERE, f"a unary of shape {array.shape}"):
+            self._field = core.MeanField(self._n_points, self._n_labels)
+            self._load(array)
         kernels.connect(self._field, None, self._n_threads())
 
     def __repr__(self) -> str:
@@ -165,10 +167,11 @@ class DenseCRF:
         damping = check.between(where, "damping", damping, zero=True)
         check.flag(where, "trace", trace)
         first = None if start is None else self._marginals(where, "start", start)
-        q = np.empty(self.shape, np.float32)
-        done, change, energies = self._field.infer(
-            first, iterations, tolerance, damping, trace, self._flat(q), None, self._n_threads()
-        )
+        with self._explained(where):
+            q = np.empty(self.shape, np.float32)
+            done, change, energies = self._field.infer(
+                first, iterations, tolerance, damping, trace, self._flat(q), None, self._n_threads()
+            )
         recorded = np.array(energies) if trace else None
         return Inference(q, done, change, recorded, bool(change < tolerance))
 
@@ -181,9 +184,10 @@ class DenseCRF:
         where = "DenseCRF.step"
         damping = check.between(where, "damping", damping, zero=True)
         first = self._marginals(where, "q", q)
-        following = np.empty(self.shape, np.float32)
-        out = self._flat(following)
-        self._field.infer(first, 1, 0.0, damping, False, out, None, self._n_threads())
+        with self._explained(where):
+            following = np.empty(self.shape, np.float32)
+            out = self._flat(following)
+            self._field.infer(first, 1, 0.0, damping, False, out, None, self._n_threads())
         return following
 
     def free_energy(self, q: Any) -> float:
@@ -197,8 +201,10 @@ class DenseCRF:
         Raises:
             TypeError, ValueError: if ``q`` is something else.
         """
-        marginals = self._marginals("DenseCRF.free_energy", "q", q)
-        return self._field.free_energy(marginals, self._n_threads())
+        where = "DenseCRF.free_energy"
+        marginals = self._marginals(where, "q", q)
+        with self._explained(where):
+            return self._field.free_energy(marginals, self._n_threads())
 
     def energy(self, labels: Any) -> float:
         """Gibbs energy of a labelling: with Potts compatibility, every unordered pair counts once.
@@ -218,7 +224,8 @@ class DenseCRF:
             raise fault.wrong_shape(where, "labels", array.shape, f"{self._grid}, like the unary")
         check_label_values(where, "labels", array, LabelRule(self._n_labels, 0.5, None))
         flat = np.ascontiguousarray(array.reshape(-1), np.int32)
-        return self._field.energy(flat, self._n_threads())
+        with self._explained(where):
+            return self._field.energy(flat, self._n_threads())
 
     def _marginals(self, where: str, name: str, q: Any) -> NDArray[np.float32]:
         """(C, N) float32 view or copy of marginals of this model's shape."""
@@ -235,6 +242,9 @@ class DenseCRF:
             if wrong is not None:
                 raise wrong
         return values
+
+    def _explained(self, where: str) -> AbstractContextManager[None]:
+        return memory.explained(where, f"a model of shape {self.shape}")
 
     def _flat(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         return array.reshape(self._n_labels, self._n_points)

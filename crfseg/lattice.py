@@ -4,6 +4,7 @@
 Adams, Baek & Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", 2010.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -41,7 +42,8 @@ class Lattice:
             Distant coordinates (time stamps, map projections) keep their precision in float64.
         fill: 0 keeps the lattice vertices that points touch; m >= 1 adds every vertex with at least
             m of its 2 (d + 1) lattice neighbours among them, so that the blur loses less (1 adds a
-            full ring). A tuple fills in as many rounds: (1, 4) is what ``accuracy="fine"`` does.
+            full ring). A tuple or list fills in as many rounds: (1, 4) is what ``accuracy="fine"``
+            does.
         passes: blur passes along each lattice axis, 1 to 8, on a lattice that is finer the more
             there are. More than one pays only with ``fill``.
         normalization: with n = K 1: ``"none"`` K, calibrated so that an isolated pair of points at
@@ -67,7 +69,7 @@ class Lattice:
         self,
         features: Any,
         *,
-        fill: int | tuple[int, ...] = 0,
+        fill: int | Sequence[int] = 0,
         passes: int = 1,
         normalization: str = "none",
         threads: int | None = None,
@@ -75,7 +77,7 @@ class Lattice:
         where = "Lattice"
         given = as_array(where, "features", features)
         check_features(where, "features", given, 2, "(N, d)")
-        rounds = fill if isinstance(fill, tuple) else (fill,)
+        rounds = tuple(fill) if isinstance(fill, tuple | list) else (fill,)
         rounds = tuple(check.integer(where, "fill", m) for m in rounds)
         passes = check.integer(where, "passes", passes, at_least=1, at_most=_MOST_PASSES)
         check.choice(where, "normalization", normalization, tuple(NORMALIZATIONS))
@@ -150,10 +152,13 @@ class Lattice:
             raise fault.empty(where, "values", given.shape)
         columns = np.ascontiguousarray(float32(given).reshape(self.n_points, -1))
         # One pass, no temporary: NaN and infinity survive a sum. So may an overflow: look again.
-        if not np.isfinite(columns.sum()) and not np.isfinite(columns).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = columns.sum()
+        if not np.isfinite(total) and not np.isfinite(columns).all():
             raise explain.non_finite(where, "values", given)
         how = NORMALIZATIONS[self._normalization]
-        filtered = self._lattice.filter(columns, how, transpose, self._n_threads())
+        with memory.explained(where, f"filtering values of shape {given.shape}"):
+            filtered = self._lattice.filter(columns, how, transpose, self._n_threads())
         return filtered.reshape(given.shape)
 
     def _n_threads(self) -> int:
@@ -216,6 +221,9 @@ def build_lattice(
     except core.TooLarge as error:
         what = f"filling a lattice of {features.shape[1]} dimensions"
         raise fault.too_big(where, what, error.args[0], limit) from None
+    except MemoryError as error:
+        what = f"a lattice over features of shape {features.shape}"
+        raise fault.out_of_memory(where, what) from error
     except core.NonFiniteFeature as error:
         point, axis, value = error.args
         name, sigma_name, sigma = axes[axis]

@@ -145,16 +145,19 @@ def refine(
     )
     _require_memory(scores, size, unaries, kernels, form.bytes_of(n_items, size, unaries.n_labels))
 
-    result = Result(form, scores, size, unaries.n_labels)
-    field = core.MeanField(size[0] * size[1], unaries.n_labels)
-    for i in range(n_items):
-        unaries.load(field, i, n_threads)
-        if i == 0 or (kernels.follow_image and len(images.arrays) > 1):
-            levels = to_levels(_WHERE, *images.for_item(i), scale) if kernels.follow_image else None
-            kernels.connect(field, levels, n_threads)
-        q, labels = result.targets(i)
-        field.infer(None, iterations, tolerance, 0.0, False, q, labels, n_threads)
-        result.finish(i, unaries.foreground)
+    with memory.explained(_WHERE, f"x of shape {array.shape}"):
+        result = Result(form, scores, size, unaries.n_labels)
+        field = core.MeanField(size[0] * size[1], unaries.n_labels)
+        for i in range(n_items):
+            unaries.load(field, i, n_threads)
+            if i == 0 or (kernels.follow_image and len(images.arrays) > 1):
+                levels = (
+                    to_levels(_WHERE, *images.for_item(i), scale) if kernels.follow_image else None
+                )
+                kernels.connect(field, levels, n_threads)
+            q, labels = result.targets(i)
+            field.infer(None, iterations, tolerance, 0.0, False, q, labels, n_threads)
+            result.finish(i, unaries.foreground)
     return restore(result.array)
 
 

@@ -150,10 +150,17 @@ def test_folders_that_make_no_sense(folders, capsys, prepare, words):
     assert words in only_sentence(capsys)[1]
 
 
+def numpy_out_of_memory():
+    """An error of a class of numpy's own, which is made of a shape and a dtype."""
+    with pytest.raises(MemoryError) as caught:
+        np.empty(2**58)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     "error",
     [
-        pytest.raises(MemoryError, np.empty, 2**58).value,  # a class of numpy's own
+        numpy_out_of_memory(),
         UnicodeDecodeError("ascii", b"x", 0, 1, "odd byte"),
     ],
     ids=["MemoryError", "ValueError"],

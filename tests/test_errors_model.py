@@ -25,6 +25,7 @@ from crfseg import (
     Gaussian,
     Lattice,
     Potts,
+    refine,
     unary_from_labels,
     unary_from_logits,
     unary_from_probs,
@@ -186,3 +187,58 @@ def test_a_silent_machine_has_no_limit(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("call", "error", "fragments"), [*PARTS, *UNARIES, *MEMORY])
 def test_bad_input_is_named(call, error, fragments):
     assert_named(call, error, fragments)
+
+
+class OutOfMemory:
+    """A native object that fails as one does where malloc gives nothing."""
+
+    n_vertices = 1
+
+    def __getattr__(self, name):
+        return self
+
+    def __call__(self, *arguments):
+        raise MemoryError("std::bad_alloc")
+
+
+@pytest.mark.parametrize("part", ["Lattice", "MeanField"])
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [
+        ("refine", lambda: refine(PROBS, IMAGE)),
+        ("DenseCRF", lambda: DenseCRF(UNARY, [Gaussian()])),
+    ],
+    ids=["refine", "DenseCRF"],
+)
+def test_native_code_without_memory_is_explained(part, where, call, monkeypatch):
+    monkeypatch.setattr(f"crfseg._native.core.{part}", OutOfMemory())
+    assert_named(call, MemoryError, [f"[{where}] ", "ran out of memory; expected fewer points"])
+
+
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [
+        ("infer", lambda crf: crf.infer()),
+        ("step", lambda crf: crf.step(PROBS)),
+        ("free_energy", lambda crf: crf.free_energy(PROBS)),
+        ("energy", lambda crf: crf.energy(LABELS)),
+    ],
+    ids=["infer", "step", "free_energy", "energy"],
+)
+def test_inference_without_memory_is_explained(where, call, monkeypatch):
+    crf = DenseCRF(UNARY, [])
+    monkeypatch.setattr(crf, "_field", OutOfMemory())
+    sentence = f"[DenseCRF.{where}] a model of shape (3, 4, 6) ran out of memory"
+    assert_named(lambda: call(crf), MemoryError, [sentence])
+
+
+def test_vertices_of_many_labels_are_refused_once_they_are_counted(monkeypatch):
+    """Points far apart have vertices of their own, and each takes three rows of labels."""
+    points = np.arange(0.0, 20_000.0, 2.0).reshape(100, 100, 1)
+    unary = np.zeros((24, 100, 100), np.float32)
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    monkeypatch.setattr(memory, "_SMALL", 2**19)
+    monkeypatch.setattr(memory, "mean_field_bytes", lambda *_: 0)
+    with pytest.raises(MemoryError, match=r"a model of 24 labels at \d+ lattice vertices needs"):
+        DenseCRF(unary, [Features(points), Gaussian(0.3)])
+    assert memory.vertex_bytes(10, 5) == 3 * 10 * 4 * 8

@@ -199,3 +199,17 @@ def test_a_single_point_keeps_its_value_when_normalised() -> None:
         for normalization in ("before", "after", "symmetric"):
             value = Lattice(point, normalization=normalization).filter(np.array([2.5], np.float32))
             assert value[0] == pytest.approx(2.5, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_largest_floats_are_filtered_without_a_warning() -> None:
+    """Their sum, by which NaN is looked for, is infinite; they are not."""
+    far_apart = 100.0 * np.arange(4.0).reshape(4, 1)
+    values = np.array([3e38, 3e38, -3e38, -3e38], np.float32)
+    filtered = Lattice(far_apart, normalization="after").filter(values)
+    np.testing.assert_allclose(filtered, values, rtol=1e-5)
+
+
+def test_fill_takes_a_list_like_a_tuple() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    assert Lattice(points, fill=[1, 4]).n_vertices == Lattice(points, fill=(1, 4)).n_vertices
