@@ -224,6 +224,7 @@ crf = crfseg.DenseCRF(
     threads={threads},
 )
 expected = crf.infer(3).q
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be inherited as ignored
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     crf.infer(1_000_000)
