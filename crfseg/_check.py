@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 _MANY = 2**31 - 1  # what the native core counts with
 _ANY_INT = -(2**63)
+_LONG = 10**40  # integers from here on are not quoted digit by digit
 
 
 def invalid(where: str, sentence: str) -> ValueError:
@@ -29,8 +30,12 @@ def show(value: Any) -> str:
     """A value as an error quotes it: short, on one line, arrays by shape."""
     if hasattr(value, "shape") and getattr(value, "shape", ()) != ():
         return f"an array of shape {tuple(value.shape)}"
+    if is_number(value) and not isinstance(value, Integral):
+        return f"{_as_float(value):.7g}"
     if is_number(value):
-        return str(int(value)) if isinstance(value, Integral) else f"{float(value):.7g}"
+        value = int(value)
+        if abs(value) >= _LONG:
+            return f"an integer of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -86,13 +91,21 @@ def between(where: str, name: str, value: Any, *, zero: bool) -> float:
 
 
 def _number(where: str, name: str, value: Any, expected: str) -> float:
-    if type(value) is float or type(value) is int:
-        return float(value)
+    if type(value) is float:
+        return value
     if not is_number(value):
         raise mistyped(
             where, f"{name} is {show(value)} ({type(value).__name__}); expected {expected}"
         )
-    return float(value)
+    return _as_float(value)
+
+
+def _as_float(value: Any) -> float:
+    """The nearest float; infinity for what is beyond them all, like 10**400."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value > 0 or -1)
 
 
 def _wrong_number(where: str, name: str, value: Any, expected: str) -> NoReturn:
@@ -128,7 +141,9 @@ def parts(where: str, name: str, value: Any, names: Sequence[str]) -> tuple[Any,
 
 def sigmas(where: str, name: str, value: Any) -> float | tuple[float, ...]:
     """One positive number, or several, one per axis."""
-    if not hasattr(value, "__len__") or isinstance(value, str):
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if not hasattr(value, "__getitem__") or isinstance(value, str | bytes | dict):
         return positive(where, name, value)
     if len(value) == 0:
         raise invalid(where, f"{name} is empty; expected one number, or one per axis")

@@ -62,6 +62,7 @@ class Kernels:
         self._n_labels = n_labels
         self._accuracy = accuracy
         self._exclude_self = exclude_self
+        resolve(where, compatibility, n_labels)  # also where no term is left to use it
         settled = [
             _settle(where, term, grid, n_channels, n_labels, compatibility, normalization)
             for term in terms

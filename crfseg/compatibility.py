@@ -59,7 +59,12 @@ def resolve(
         return 1.0, None
     if isinstance(compatibility, Potts):
         return compatibility.weight, None
-    if np.ndim(compatibility) == 0 or isinstance(compatibility, str):
+    try:
+        is_one = np.ndim(compatibility) == 0
+    except ValueError as error:  # numpy's sentence speaks of its own insides
+        found = f"is {check.show(compatibility)}, whose rows differ in length"
+        raise fault.wrong_compatibility(where, found, n_labels) from error
+    if is_one or isinstance(compatibility, str):
         raise fault.wrong_compatibility(where, f"is {check.show(compatibility)}", n_labels)
     given = as_array(where, "compatibility", compatibility)
     if given.shape not in ((n_labels,), (n_labels, n_labels)):

@@ -112,6 +112,27 @@ PARTS = [
          "[Lattice.filter] values is empty"),
 ]  # fmt: skip
 
+NO_USE = [
+    case("compatibility without terms", lambda: DenseCRF(UNARY, [], compatibility=np.ones(4)),
+         ValueError, "[DenseCRF] compatibility has shape (4,); expected Potts(weight)"),
+    case("compatibility of refine without terms",
+         lambda: refine(PROBS, IMAGE, pairwise=[], compatibility="potts"), ValueError,
+         "[refine] compatibility is 'potts'; expected Potts(weight)"),
+    case("ragged compatibility", lambda: DenseCRF(UNARY, [], compatibility=[[1, 2], [3]]),
+         ValueError, "[DenseCRF] compatibility is [[1, 2], [3]], whose rows differ in length; "
+         "expected Potts(weight)"),
+]  # fmt: skip
+
+NUMBERS = [
+    case("integer beyond floats", lambda: Gaussian(10**400), ValueError,
+         "[Gaussian] sigma_xy is an integer of 1329 bits; expected a positive finite number"),
+    case("integer beyond floats as a count", lambda: DenseCRF(UNARY, []).infer(10**5000),
+         ValueError, "[DenseCRF.infer] iterations is an integer of 16610 bits"),
+    case("set of sigmas", lambda: Gaussian({3.0, 4.0}), TypeError,
+         "[Gaussian] sigma_xy is {", "(set); expected a positive finite number"),
+    case("0-d sigma", lambda: Gaussian(np.array(-1.0)), ValueError, "[Gaussian] sigma_xy is -1"),
+]  # fmt: skip
+
 UNARIES = [
     case("probs NaN", lambda: unary_from_probs(put(PROBS, (1, 2, 3), np.nan)), ValueError,
          "[unary_from_probs] probs has nan at label 1, row 2, column 3"),
@@ -184,7 +205,9 @@ def test_a_silent_machine_has_no_limit(monkeypatch, tmp_path):
     memory.require("refine", "x", 2**62)
 
 
-@pytest.mark.parametrize(("call", "error", "fragments"), [*PARTS, *UNARIES, *MEMORY])
+@pytest.mark.parametrize(
+    ("call", "error", "fragments"), [*PARTS, *NO_USE, *NUMBERS, *UNARIES, *MEMORY]
+)
 def test_bad_input_is_named(call, error, fragments):
     assert_named(call, error, fragments)
 
@@ -242,3 +265,7 @@ def test_vertices_of_many_labels_are_refused_once_they_are_counted(monkeypatch):
     with pytest.raises(MemoryError, match=r"a model of 24 labels at \d+ lattice vertices needs"):
         DenseCRF(unary, [Features(points), Gaussian(0.3)])
     assert memory.vertex_bytes(10, 5) == 3 * 10 * 4 * 8
+
+
+def test_a_0_d_array_is_a_sigma():
+    assert Gaussian(np.array(3.0)).sigma_xy == 3.0
