@@ -166,6 +166,25 @@ def channels_first(where: str, shape: Sequence[int], name: str, image: Sequence[
     )
 
 
+def grey_batch(where: str, shape: Sequence[int], image: Sequence[int]) -> ValueError:
+    """One grey image for every item, which reads as one image of many channels."""
+    return invalid(
+        where,
+        f"x has shape {tuple(shape)} and image has shape {tuple(image)}, like a batch of grey "
+        f"images without channels; expected shape {(*image, 1)}: image[..., None]",
+    )
+
+
+def one_hot(where: str, shape: Sequence[int]) -> ValueError:
+    """Hard labels with a label axis behind the pixels."""
+    how = "x[..., 0]" if shape[-1] == 1 else "x.argmax(-1)"
+    return invalid(
+        where,
+        f"x has shape {tuple(shape)}, like one-hot labels (H, W, C); expected labels of shape "
+        f"(H, W), here {tuple(shape[:-1])}: {how}",
+    )
+
+
 def other_layout(
     where: str, shape: Sequence[int], layout: str, other: str, size: tuple[int, int]
 ) -> ValueError:

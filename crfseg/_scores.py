@@ -88,6 +88,9 @@ def read_scores(
     if size is None:
         return _checked(where, Scores(array, kind, guessed, _only(where, array, known), None))
     exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
+    if not exact:
+        _refuse_one_hot(where, array, images)
+        _refuse_grey_batch(where, array, known, images)
     _refuse_channels_first(where, array, known, images, fits=bool(exact))
     if exact:
         return _checked(where, Scores(array, kind, guessed, _only(where, array, exact), None))
@@ -176,6 +179,26 @@ def _only(where: str, array: NDArray[Any], layouts: list[str]) -> str:
     if len(layouts) > 1:
         raise fault.ambiguous_layout(where, array.shape, layouts)
     return layouts[0]
+
+
+def _refuse_one_hot(where: str, array: NDArray[Any], images: Images) -> None:
+    """Refuse hard labels (H, W, C), unless both could be batches of grey pictures."""
+    are_grey = images.n_channels > _MOST_CHANNELS and array.shape[-1] == images.n_channels
+    is_hard = array.dtype.kind != "f" and array.ndim == 3
+    if is_hard and array.shape[:2] == images.size and not are_grey:
+        raise fault.one_hot(where, array.shape)
+
+
+def _refuse_grey_batch(where: str, array: NDArray[Any], known: list[str], images: Images) -> None:
+    """Refuse images (N, H, W), read as one of W channels, for N items of x."""
+    if len(images.arrays) != 1 or images.n_channels == 1:
+        return
+    n_items, height, width = images.arrays[0].shape
+    if array.shape[0] != n_items:
+        return
+    for one in known:
+        if one[0] == "N" and _leads_to(_size_in(array, one), (height, width)):
+            raise fault.grey_batch(where, array.shape, (n_items, height, width))
 
 
 def _refuse_channels_first(

@@ -84,6 +84,25 @@ CHANNELS_FIRST = [
     channels_first("a list", np.stack([PROBS] * 2), [FIRST] * 2, "image[0] has shape (3, 24, 32)"),
 ]  # fmt: skip
 
+GREY = np.stack([IMAGE[..., 0]] * 2)
+ONE_HOT = np.eye(3, dtype=np.int64)[LABELS % 3]
+CHANNELS = [
+    case("grey batch", lambda: refine(np.stack([PROBS] * 2), GREY), ValueError,
+         "[refine] x has shape (2, 5, 24, 32) and image has shape (2, 24, 32), like a batch of "
+         "grey images", "expected shape (2, 24, 32, 1): image[..., None]"),
+    case("large grey batch", lambda: refine(of_shape(20, C, H, W), giant((20, H, W), 7, np.uint8)),
+         ValueError, "expected shape (20, 24, 32, 1): image[..., None]"),
+    case("labels and grey images", lambda: refine(np.stack([LABELS] * 2), GREY), ValueError,
+         "expected shape (2, 24, 32, 1): image[..., None]"),
+    case("one-hot labels", lambda: refine(ONE_HOT, IMAGE), ValueError,
+         "[refine] x has shape (24, 32, 3), like one-hot labels (H, W, C); expected labels of "
+         "shape (H, W), here (24, 32): x.argmax(-1)"),
+    case("one-hot labels of a low image", lambda: refine(ONE_HOT[:6], IMAGE[:6]), ValueError,
+         "expected labels of shape (H, W), here (6, 32): x.argmax(-1)"),
+    case("labels with an axis of length 1", lambda: refine(LABELS[..., None], IMAGE), ValueError,
+         "expected labels of shape (H, W), here (24, 32): x[..., 0]"),
+]  # fmt: skip
+
 COARSE = [
     case("stride and layout are both unknown", lambda: refine(PROBS, UNEVEN), ValueError,
          "x has shape (5, 24, 32) and image is 189 x 256: no whole stride",
@@ -142,7 +161,7 @@ SWAPPED = [
 
 @pytest.mark.parametrize(
     ("call", "error", "fragments"),
-    [*ONE_LABEL, *MASKS, *CHANNELS_FIRST, *COARSE, *LAYOUTS, *SWAPPED],
+    [*ONE_LABEL, *MASKS, *CHANNELS_FIRST, *CHANNELS, *COARSE, *LAYOUTS, *SWAPPED],
 )
 def test_shapes_that_do_not_fit_are_explained(call, error, fragments):
     assert_named(call, error, fragments)
