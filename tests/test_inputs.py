@@ -11,11 +11,6 @@ C, H, W = 4, 9, 14
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(2011)
-
-
-@pytest.fixture
 def image(rng):
     return rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
 

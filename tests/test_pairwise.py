@@ -10,11 +10,6 @@ H, W = 5, 7
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(2011)
-
-
-@pytest.fixture
 def image(rng):
     return rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
 

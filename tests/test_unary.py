@@ -9,11 +9,6 @@ from reference import softmax
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(2011)
-
-
-@pytest.fixture
 def probs(rng):
     return rng.dirichlet(np.full(5, 0.3), (7, 4)).transpose(2, 0, 1)
 
