@@ -4,6 +4,7 @@
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,3 +249,24 @@ def test_fork_after_use(script: str) -> None:
 def test_control_c_ends_a_long_inference(threads: int) -> None:
     """Between iterations; a million of them would take hours."""
     assert run_script(INTERRUPT.format(threads=threads)).strip() == "ok"
+
+
+def test_a_data_loader_s_workers_refine() -> None:
+    """PyTorch forks its workers, here from a process whose thread pool is up."""
+    data = pytest.importorskip("torch.utils.data")
+    rng = np.random.default_rng(9)
+    image = rng.integers(0, 256, (120, 160, 3), np.uint8)
+    probs = rng.dirichlet(np.ones(4), (120, 160)).transpose(2, 0, 1).astype(np.float32)
+    expected = crfseg.refine(probs, image, threads=2)
+
+    class Refined(data.Dataset):  # type: ignore[name-defined, misc]
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int) -> Any:
+            return crfseg.refine(probs, image)
+
+    found = list(data.DataLoader(Refined(), num_workers=2, timeout=60))
+    assert len(found) == 4
+    for item in found:
+        np.testing.assert_array_equal(item[0].numpy(), expected)
