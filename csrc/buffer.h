@@ -39,27 +39,10 @@ class Buffer {
   ~Buffer() { std::free(data_); }
 
   // Contents are lost unless the size stays as it is. Throws std::bad_alloc.
-  void resize(std::int64_t size) {
-    if (size == size_) return;
-    std::free(std::exchange(data_, nullptr));
-    size_ = 0;
-    if (size <= 0) return;
-    const auto count = static_cast<std::size_t>(size);
-    if (count > (std::numeric_limits<std::size_t>::max() - huge_page) / sizeof(T)) {
-      throw std::bad_alloc();
-    }
-    const std::size_t bytes = count * sizeof(T);
-    const std::size_t boundary = bytes < 8 * huge_page ? alignment : huge_page;
-    const std::size_t whole = (bytes + boundary - 1) / boundary * boundary;
-    data_ = static_cast<T*>(std::aligned_alloc(boundary, whole));
-    if (data_ == nullptr) throw std::bad_alloc();
-    size_ = size;
-#if defined(__linux__)
-    // Fewer page faults in large buffers, as numpy has it for its arrays. Smaller ones would round
-    // memory up by more than it is worth.
-    if (boundary == huge_page) madvise(data_, whole, MADV_HUGEPAGE);
-#endif
-  }
+  void resize(std::int64_t size) { allocate(size, true); }
+
+  // As resize, for what will be touched in part: pages stay small.
+  void reserve(std::int64_t size) { allocate(size, false); }
 
   T* data() { return data_; }
   const T* data() const { return data_; }
@@ -73,6 +56,28 @@ class Buffer {
   const T* end() const { return data_ + size_; }
 
  private:
+  void allocate(std::int64_t size, bool huge) {
+    if (size == size_) return;
+    std::free(std::exchange(data_, nullptr));
+    size_ = 0;
+    if (size <= 0) return;
+    const auto count = static_cast<std::size_t>(size);
+    if (count > (std::numeric_limits<std::size_t>::max() - huge_page) / sizeof(T)) {
+      throw std::bad_alloc();
+    }
+    const std::size_t bytes = count * sizeof(T);
+    const std::size_t boundary = !huge || bytes < 8 * huge_page ? alignment : huge_page;
+    const std::size_t whole = (bytes + boundary - 1) / boundary * boundary;
+    data_ = static_cast<T*>(std::aligned_alloc(boundary, whole));
+    if (data_ == nullptr) throw std::bad_alloc();
+    size_ = size;
+#if defined(__linux__)
+    // Fewer page faults in large buffers, as numpy has it for its arrays. Smaller ones would round
+    // memory up by more than it is worth.
+    if (boundary == huge_page) madvise(data_, whole, MADV_HUGEPAGE);
+#endif
+  }
+
   T* data_ = nullptr;
   std::int64_t size_ = 0;
 };

@@ -14,7 +14,14 @@ namespace kernels {
   namespace isa {                                                                                \
   void find_simplices(const SimplexFrame&, const float*, int, Simplices*);                       \
   void load_unary(LabelStrip, UnaryKind, float, std::int64_t, int, int, float*, UnaryStats*);    \
+  void read_unary(const UnarySource&, std::int64_t, int, int, int, float*, UnaryStats*);         \
   void field_pass(FieldPass*);                                                                   \
+  void start_pass(SkippingPass*, UnaryStats*, double*);                                          \
+  void settle_pass(SkippingPass*, float);                                                        \
+  void active_pass(SkippingPass*, Due);                                                          \
+  void find_due(const SkippingPass*, Due*);                                                      \
+  float find_woken(const SkippingPass*, std::int64_t, int, Due*);                                \
+  void wake(SkippingPass*, const Due&);                                                          \
   void splat(Corners, const float*, const float*, std::int64_t, int, float*);                    \
   void slice(Corners, const float*, const float*, std::int64_t, int, float*);                    \
   void reduce(const float*, const std::uint32_t*, const std::uint32_t*, std::int64_t,            \
@@ -22,8 +29,10 @@ namespace kernels {
   void blur(const float*, const std::uint32_t*, float, std::int64_t, std::int64_t, int, float*); \
   void gather(Slabs, const std::uint32_t*, const float*, std::int64_t, int, float*);             \
   void mix(Slabs, const float*, int, std::int64_t, std::int64_t, int, Slabs);                    \
-  constexpr Table table = {#isa,  find_simplices, load_unary, field_pass, splat,                 \
-                           slice, reduce,         blur,       gather,     mix};                  \
+  constexpr Table table = {                                                                      \
+      #isa,        find_simplices, load_unary, read_unary, field_pass, start_pass,               \
+      settle_pass, active_pass,    find_due,   find_woken, wake,       splat,                    \
+      slice,       reduce,         blur,       gather,     mix};                                 \
   }
 
 CRFSEG_TABLE(baseline)

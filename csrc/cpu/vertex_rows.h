@@ -28,6 +28,10 @@ class VertexRows {
 
   // The strip's rows, set to zero, for its points to splat to.
   float* cleared_rows(std::int64_t strip);
+  // The same with what has been splat to them so far.
+  float* kept_rows(std::int64_t strip) {
+    return local_.data() + lattice_->local_begin[strip] * width_;
+  }
 
   // Copies what the strip's points slice from: factor (width) times the blurred rows.
   void fetch(std::int64_t strip, const float* factor, float* rows) const;

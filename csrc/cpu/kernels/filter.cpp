@@ -15,12 +15,12 @@ CRFSEG_INLINE float* slab_of(const Slabs& slabs, const B& block, int x) {
 
 void slice(Corners at, const float* scale, const float* rows, std::int64_t n, int width,
            float* values) {
-  slice_rows(at, scale, rows, nullptr, n, width, values);
+  slice_rows(at, Everyone{}, scale, rows, nullptr, n, width, values);
 }
 
 void splat(Corners at, const float* scale, const float* values, std::int64_t n, int width,
            float* rows) {
-  splat_rows(at, scale, values, n, width, rows);
+  splat_rows(at, Everyone{}, scale, values, n, width, rows);
 }
 
 void reduce(const float* local, const std::uint32_t* begin, const std::uint32_t* position,

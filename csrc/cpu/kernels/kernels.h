@@ -48,6 +48,11 @@ struct Message {
   const float* splat_scale;  // (n) or null: normalisation of what is added
   const float* incoming;     // rows of -w mu V, V the blurred sums; null in the first pass
   float* outgoing;           // rows to which Q is added; null in the last pass
+  const float* drift;        // (rows) bound on how far messages have moved since they were settled
+  float* moved;              // (rows) to which the movement of Q is added; null where nobody asks
+  std::uint32_t* slot_row;   // (slots, corners) corners of slots, for the passes that skip points
+  float* slot_weight;        // (slots, corners) with the normalisation of what is read
+  float* slot_scale;         // (slots) what is added has another one: by how much; or null
   const float* self;         // (n) or null: the diagonal of the filter, to be left out
   const float* self_factor;  // (width): -w mu where that is diagonal
   const float* self_rows;    // (n_labels, width): -w mu, row b holds column b; null: diagonal
@@ -74,6 +79,15 @@ struct UnaryStats {
   double offset;  // energies: the sum over points of the lowest, which log_unary leaves out
 };
 
+// Where the unaries of the points of one strip come from.
+struct UnarySource {
+  const float* rows;  // (n, width) of -U up to a constant per point; or null:
+  LabelStrip values;  // of this kind
+  UnaryKind kind;
+  float clip;
+  std::int64_t n_points;  // of the strip
+};
+
 // One mean-field pass over the points of one strip: message, softmax, splat, all in cache.
 struct FieldPass {
   std::int64_t n_points;
@@ -96,6 +110,48 @@ struct FieldPass {
   double energy;         // out
 };
 
+// The pass that starts from the unaries alone: splats Q = softmax(-U) without keeping it.
+struct StartPass {
+  UnarySource unary;
+  int n_labels, width;
+  const Message* messages;
+  int n_messages;
+  float* scratch;  // (batch, width)
+  int batch;
+  UnaryStats* stats;
+};
+
+// Points of one strip whose Q may still move, with all that their evaluation needs side by side
+// (their corners are in the messages).
+struct Slots {
+  float* rows;           // (slots, 2, width): -U, and Q as last splat
+  std::uint32_t* point;  // (slots) within the strip
+  float* limit;          // (slots) the drift up to which q stays as it is
+  int count;
+};
+
+// A strip in inference that skips points.
+struct SkippingPass {
+  UnarySource unary;
+  int n_labels, width;
+  Message* messages;
+  int n_messages;
+  float* scratch;  // (3 batch, width)
+  int batch;
+  float tolerance;
+  Slots slots;
+  float* limit;          // (points) of points without a slot; infinity where there is one
+  LabelStrip out;        // .data null: not wanted
+  std::int32_t* labels;  // (points) or null
+};
+
+// What is due in a later pass, in ascending order.
+struct Due {
+  std::uint32_t* index;
+  float* drift;
+  int count;
+};
+
 struct Table {
   const char* name;
   void (*find_simplices)(const SimplexFrame& frame, const float* features, int count,
@@ -103,7 +159,21 @@ struct Table {
 
   void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,
                      int width, float* log_unary, UnaryStats* stats);
+  void (*read_unary)(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
+                     float* rows, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
+  // The first pass splats softmax(-U) without keeping it.
+  void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
+  // The second one evaluates every point; those with a limit below dormant_from get a slot.
+  void (*settle_pass)(SkippingPass* pass, float dormant_from);
+  // Later ones evaluate slots and splat how their Q changed.
+  void (*active_pass)(SkippingPass* pass, Due due);
+  // Which slots have drifted beyond their limits, and which of the points listed; the latter also
+  // yields the least that one of the others may still drift.
+  void (*find_due)(const SkippingPass* pass, Due* due);
+  float (*find_woken)(const SkippingPass* pass, std::int64_t first, int n, Due* due);
+  // Gives points slots.
+  void (*wake)(SkippingPass* pass, const Due& points);
 
   // rows[corner] += weight * scale * value, and value = scale * sum weight * rows[corner].
   // `width` > 1: values are (n, width) rows; width 1: plain numbers.
