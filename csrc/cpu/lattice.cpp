@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/dense_keys.h"
 #include "cpu/features.h"
 #include "cpu/key_layout.h"
 #include "cpu/strip_builder.h"
@@ -28,9 +29,9 @@ std::int64_t bytes_of_missing(std::int64_t n_missing) {
 }
 
 // Writes (dim + 1, n_vertices, 2) neighbours.
-template <class Key>
-void find_neighbours(const KeyLayout<Key>& layout, const VertexIndex<Key>& index, int dim,
-                     int threads, Buffer<std::uint32_t>* neighbours) {
+template <class Key, class Index>
+void find_neighbours(const KeyLayout<Key>& layout, const Index& index, int dim, int threads,
+                     Buffer<std::uint32_t>* neighbours) {
   const std::int64_t n = index.size();
   const auto absent = static_cast<std::uint32_t>(n);
   neighbours->resize((dim + 1) * n * 2);
@@ -59,9 +60,9 @@ void find_neighbours(const KeyLayout<Key>& layout, const VertexIndex<Key>& index
   });
 }
 
-template <class Key>
+template <class Key, class Index>
 void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least, int threads,
-                            std::int64_t max_bytes, VertexIndex<Key>* index) {
+                            std::int64_t max_bytes, Index* index) {
   const std::int64_t grain = 4096, n = index->size();
   Buffer<std::uint32_t> neighbours;
   find_neighbours(layout, *index, dim, threads, &neighbours);
@@ -100,18 +101,16 @@ void find_gathers(Lattice* lattice) {
   begin[0] = 0;
 }
 
-template <class Key>
-void build(const KeyRanges& ranges, const Features& features, int threads, std::int64_t max_bytes,
-           Lattice* lattice) {
+template <class Key, class BuildStrip, class MakeIndex>
+void build(const KeyRanges& ranges, int threads, std::int64_t max_bytes, Lattice* lattice,
+           BuildStrip&& build_strip, MakeIndex&& make_index) {
   const Strips& strips = lattice->strips;
   KeyChunks<Key> keys(static_cast<std::size_t>(strips.count));
-  parallel_for(strips.count, threads, [&](std::int64_t s) {
-    StripBuilder<Key>(ranges, lattice, &keys[s]).build(features, strips.begin(s), strips.end(s));
-  });
-
+  parallel_for(strips.count, threads,
+               [&](std::int64_t s) { build_strip(strips.begin(s), strips.end(s), &keys[s]); });
   lattice->local_begin = chunk_begins(keys);
   lattice->local_vertex.resize(lattice->n_local());
-  VertexIndex<Key> index(keys, threads, lattice->local_vertex.data());
+  auto index = make_index(keys, lattice->local_vertex.data());
   keys = KeyChunks<Key>();
 
   const KeyLayout<Key> layout(ranges);
@@ -123,6 +122,31 @@ void build(const KeyRanges& ranges, const Features& features, int threads, std::
   lattice->gather_begin.resize(lattice->n_vertices + 1);
   lattice->gather_row.resize(lattice->n_local());
   find_gathers(lattice);
+}
+
+template <class Key>
+void build_hashed(const KeyRanges& ranges, const Features& features, int threads,
+                  std::int64_t max_bytes, Lattice* lattice) {
+  build<Key>(
+      ranges, threads, max_bytes, lattice,
+      [&](std::int64_t begin, std::int64_t end, std::vector<Key>* keys) {
+        StripBuilder<Key>(ranges, lattice, keys).build(features, begin, end);
+      },
+      [&](const KeyChunks<Key>& keys, std::uint32_t* numbers) {
+        return VertexIndex<Key>(keys, threads, numbers);
+      });
+}
+
+void build_dense(const KeyRanges& ranges, const Features& features, int threads,
+                 std::int64_t max_bytes, Lattice* lattice) {
+  build<NarrowKey>(
+      ranges, threads, max_bytes, lattice,
+      [&](std::int64_t begin, std::int64_t end, std::vector<NarrowKey>* keys) {
+        build_dense_strip(ranges, features, begin, end, lattice, keys);
+      },
+      [&](const KeyChunks<NarrowKey>& keys, std::uint32_t* numbers) {
+        return DenseIndex(keys, ranges.end_of_keys(), numbers);
+      });
 }
 
 FeatureRange joined(const std::vector<FeatureRange>& parts, int dim) {
@@ -149,15 +173,22 @@ Lattice::Lattice(const float* features, std::int64_t points, int dimension,
       strips(Strips::of(points)),
       local_begin{0} {
   const Features source(features, dim);
-  const FeatureRange range = joined(source.ranges(strips, threads), dim);
-  const KeyRanges ranges =
-      KeyRanges::of(dim, passes, static_cast<int>(fill.size()), range.lo.data(), range.hi.data());
+  const int rounds = static_cast<int>(fill.size());
+  const auto key_ranges = [&](const FeatureRange& range) {
+    return KeyRanges::of(dim, passes, rounds, range.lo.data(), range.hi.data());
+  };
+  const std::vector<FeatureRange> parts = source.ranges(strips, threads);
+  const KeyRanges ranges = key_ranges(joined(parts, dim));
+  std::vector<KeyRanges> of_strips;
+  for (const FeatureRange& part : parts) of_strips.push_back(key_ranges(part));
   corner_row.resize(n_points * (dim + 1));
   corner_weight.resize(n_points * (dim + 1));
-  if (ranges.names_fit()) {
-    build<NarrowKey>(ranges, source, threads, max_bytes, this);
+  if (keys_are_dense(ranges, of_strips, strips)) {
+    build_dense(ranges, source, threads, max_bytes, this);
+  } else if (ranges.names_fit()) {
+    build_hashed<NarrowKey>(ranges, source, threads, max_bytes, this);
   } else {
-    build<WideKey>(ranges, source, threads, max_bytes, this);
+    build_hashed<WideKey>(ranges, source, threads, max_bytes, this);
   }
 }
 
