@@ -12,7 +12,7 @@ namespace kernels {
 // One table per instruction set that this build has (CMakeLists.txt compiles the kernels for each).
 #define CRFSEG_TABLE(isa)                                                                        \
   namespace isa {                                                                                \
-  void find_simplices(const SimplexFrame&, const float*, int, Simplices*);                       \
+  void find_simplices(const SimplexFrame&, SimplexBatch*);                                       \
   void load_unary(LabelStrip, UnaryKind, float, std::int64_t, int, int, float*, UnaryStats*);    \
   void read_unary(const UnarySource&, std::int64_t, int, int, int, float*, UnaryStats*);         \
   void field_pass(FieldPass*);                                                                   \

@@ -12,7 +12,7 @@
 namespace crfseg {
 namespace kernels {
 
-constexpr int simplex_lanes = 8;
+constexpr int simplex_batch = 64;  // points whose simplices are found at a time
 constexpr int max_corners = 17;
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
 
@@ -21,17 +21,24 @@ constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and o
 struct SimplexFrame {
   int dim;
   float scale[max_corners];
-  int shift[max_corners];  // of each quotient in a 64-bit key
+  int omitted;             // the coordinate whose quotient is not packed
+  int shift[max_corners];  // of the others in what is wanted: names or vertices
   std::uint64_t lowest;    // the packed lowest quotients
+  std::uint64_t order_base;
+  bool wants_vertices;  // the packed vertices of all corners, which 31 bits hold, and no names
+  bool names_origin;    // whether 64 bits hold the origin with the order
 };
 
-// Simplices of up to `simplex_lanes` points (math/permutohedral.h), lane by lane.
-struct Simplices {
-  std::int32_t quotient[max_corners][simplex_lanes];
-  std::int32_t rank[max_corners][simplex_lanes];
-  float weight[max_corners][simplex_lanes];
-  std::uint64_t origin[simplex_lanes];  // key of the remainder-0 vertex, where 64 bits hold it
-  std::uint64_t order[simplex_lanes];   // of the coordinates: with the origin, it names the simplex
+struct SimplexBatch {
+  int count;  // of points; features behind it may be anything finite
+  float feature[max_corners][simplex_batch];
+  float* weight;          // out: (count, corners)
+  std::uint32_t* vertex;  // out where wanted: (count, corners), packed
+  // Out otherwise. A name is the order of the coordinates, behind it the packed origin (the
+  // remainder-0 vertex) if names_origin; else quotients tell the origin.
+  std::uint64_t name[simplex_batch];
+  std::int32_t rank[max_corners][simplex_batch];
+  std::int32_t quotient[max_corners][simplex_batch];
 };
 
 // A run of points and where they sit in one lattice. Weights are (n, corners).
@@ -154,8 +161,7 @@ struct Due {
 
 struct Table {
   const char* name;
-  void (*find_simplices)(const SimplexFrame& frame, const float* features, int count,
-                         Simplices* out);
+  void (*find_simplices)(const SimplexFrame& frame, SimplexBatch* batch);
 
   void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,
                      int width, float* log_unary, UnaryStats* stats);
