@@ -41,7 +41,7 @@ struct MeanField::Kernel {
          const Compatibility& mu, bool exclude, int n_labels, int width, int threads)
       : lattice(std::move(shared)),
         scales(*lattice, mode, threads),
-        rows(*lattice, width),
+        rows(*lattice, width, threads),
         normalization(mode),
         weight(w),
         kind(mu.kind) {
@@ -72,13 +72,13 @@ struct MeanField::Kernel {
     m.slice_scale = scales.slice(begin);
     m.splat_scale = scales.splat(begin);
     m.incoming = incoming;
+    if (incoming != nullptr) rows.fetch(strip, factor.data(), incoming);
     m.outgoing = splat ? rows.cleared_rows(strip) : nullptr;
     if (self.size() > 0) {
       m.self = self.data() + begin;
       m.self_factor = factor.data();
       m.self_rows = kind == Compatibility::Kind::matrix ? matrix.data() : nullptr;
     }
-    if (incoming != nullptr) rows.fetch(strip, factor.data(), incoming);
     return m;
   }
 
