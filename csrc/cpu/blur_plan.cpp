@@ -28,57 +28,67 @@ std::vector<std::uint32_t> find_homes(const Lattice& lattice, std::int64_t* n_ro
   return homes;
 }
 
-std::vector<std::uint32_t> find_shared(const Lattice& lattice) {
-  std::vector<std::uint32_t> entries;
+Chains find_shared(const Lattice& lattice) {
+  const std::uint32_t* begin = lattice.gather_begin.data();
+  std::int64_t n_entries = 0;
   for (std::int64_t v = 0; v < lattice.n_vertices; ++v) {
-    const std::uint32_t begin = lattice.gather_begin[v], end = lattice.gather_begin[v + 1];
-    if (end - begin < 2) continue;
-    for (std::uint32_t i = begin; i < end; ++i) {
-      entries.push_back(lattice.gather_row[i] | (i + 1 < end ? linked : 0));
+    n_entries += begin[v + 1] - begin[v] > 1 ? begin[v + 1] - begin[v] : 0;
+  }
+  Chains chains(n_entries);
+  std::uint32_t* entry = chains.data();
+  for (std::int64_t v = 0; v < lattice.n_vertices; ++v) {
+    if (begin[v + 1] - begin[v] < 2) continue;
+    for (std::uint32_t i = begin[v]; i < begin[v + 1]; ++i) {
+      *entry++ = lattice.gather_row[i] | (i + 1 < begin[v + 1] ? linked : 0);
     }
   }
-  return entries;
+  chains.cut();
+  return chains;
 }
 
-// Chains in the order of their first vertices, which keeps what lies close together in images close
-// together in time.
-std::vector<std::uint32_t> find_chains(const Lattice& lattice, int axis,
-                                       const std::vector<std::uint32_t>& homes) {
-  const auto none = static_cast<std::uint32_t>(lattice.n_vertices);
-  const std::uint32_t* neighbours = lattice.neighbours.data() + axis * lattice.n_vertices * 2;
-  // No jumps in here: where chains begin is hard to foresee.
-  std::vector<std::uint32_t> starts(static_cast<std::size_t>(none) + 1);
-  std::size_t n_starts = 0, n_single = 0;
-  for (std::uint32_t v = 0; v < none; ++v) {
-    const bool forth = neighbours[2 * std::int64_t{v}] != none;
-    const bool back = neighbours[2 * std::int64_t{v} + 1] != none;
-    starts[n_starts] = v;
-    n_starts += static_cast<std::size_t>(forth && !back);
-    n_single += static_cast<std::size_t>(!forth && !back);
+// Chains along an axis in the order of their first vertices, which keeps what lies close together
+// in images close together in time.
+Chains find_chains(const Lattice& lattice, std::int64_t axis,
+                   const std::vector<std::uint32_t>& homes) {
+  const std::int64_t n = lattice.n_vertices;
+  const auto none = static_cast<std::uint32_t>(n);
+  const std::uint32_t* next = lattice.neighbours.data() + axis * n * 2;
+  std::int64_t n_entries = 0, n_chains = 0;
+  for (std::int64_t v = 0; v < n; ++v) {
+    n_entries += static_cast<std::int64_t>((next[2 * v] != none) | (next[2 * v + 1] != none));
+    n_chains += static_cast<std::int64_t>((next[2 * v] != none) & (next[2 * v + 1] == none));
   }
-  std::vector<std::uint32_t> entries;
-  entries.reserve(none - n_single);
-  for (std::size_t i = 0; i < n_starts; ++i) {
-    std::uint32_t v = starts[i];
-    for (std::uint32_t next; (next = neighbours[2 * std::int64_t{v}]) != none; v = next) {
-      entries.push_back(homes[v] | linked);
-    }
-    entries.push_back(homes[v]);
+  Chains chains(n_entries);
+  // The first vertices wait at the end of the list, found without a jump: each vertex is written
+  // there and stays if it is one. Chains, of two vertices or more, do not overtake them.
+  std::uint32_t* first = chains.data() + n_entries - n_chains;
+  std::int64_t found = 0;
+  for (std::int64_t v = 0; v < n; ++v) {
+    first[found] = static_cast<std::uint32_t>(v);
+    found += static_cast<std::int64_t>((next[2 * v] != none) & (next[2 * v + 1] == none));
   }
-  return entries;
+  std::uint32_t* entry = chains.data();
+  for (std::int64_t i = 0; i < n_chains; ++i) {
+    std::int64_t v = first[i];
+    for (; next[2 * v] != none; v = next[2 * v]) *entry++ = homes[v] | linked;
+    *entry++ = homes[v];
+  }
+  chains.cut();
+  return chains;
 }
 
 }  // namespace
 
-Chains::Chains(const std::vector<std::uint32_t>& entries) {
-  const auto n = static_cast<std::int64_t>(entries.size());
-  entries_.resize(n + kernels::lookahead);
-  std::fill(std::copy(entries.begin(), entries.end(), entries_.begin()), entries_.end(), 0U);
-  const std::int64_t grain = 2048;
-  for (std::int64_t cut = 0; cut < n;) {
-    cut = std::min(cut + grain, n);
-    while ((entries[cut - 1] & linked) != 0) ++cut;
-    cuts_.push_back(cut);
+Chains::Chains(std::int64_t n_entries) : entries_(n_entries + kernels::lookahead) {
+  std::fill(entries_.end() - kernels::lookahead, entries_.end(), 0U);
+}
+
+void Chains::cut() {
+  const std::int64_t n = entries_.size() - kernels::lookahead, grain = 2048;
+  for (std::int64_t at = 0; at < n;) {
+    at = std::min(at + grain, n);
+    while ((entries_[at - 1] & linked) != 0) ++at;
+    cuts_.push_back(at);
   }
 }
 
@@ -86,10 +96,10 @@ BlurPlan::BlurPlan(const Lattice& lattice, int threads)
     : axes(static_cast<std::size_t>(lattice.dim) + 1) {
   const std::vector<std::uint32_t> homes = find_homes(lattice, &n_rows);
   parallel_for(lattice.dim + 2, threads, [&](std::int64_t i) {
-    if (i > lattice.dim) {
-      shared = Chains(find_shared(lattice));
+    if (i <= lattice.dim) {
+      axes[i] = find_chains(lattice, i, homes);
     } else {
-      axes[i] = Chains(find_chains(lattice, static_cast<int>(i), homes));
+      shared = find_shared(lattice);
     }
   });
 }

@@ -21,7 +21,10 @@ class Lattice;
 class Chains {
  public:
   Chains() = default;
-  explicit Chains(const std::vector<std::uint32_t>& entries);
+  explicit Chains(std::int64_t n_entries);
+
+  std::uint32_t* data() { return entries_.data(); }
+  void cut();  // once all entries are there
 
   // Pieces that end where a chain ends, for threads to share.
   std::int64_t n_pieces() const { return static_cast<std::int64_t>(cuts_.size()) - 1; }
