@@ -49,7 +49,7 @@ FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mo
                          int threads)
     : lattice_(std::move(shared)),
       scales_(*lattice_, mode, threads),
-      rows_(*lattice_, width),
+      width_(width),
       normalization_(mode),
       weight_(weight),
       kind_(mu.kind),
@@ -83,14 +83,27 @@ kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool 
   m.slice_scale = scales_.slice(begin);
   m.splat_scale = scales_.splat(begin);
   m.incoming = incoming;
-  if (splat) m.outgoing = rows_.cleared_rows(strip);
   if (excludes_self()) {
     m.self = self_.data() + begin;
     m.self_factor = factor_.data();
     m.self_rows = kind_ == Compatibility::Kind::matrix ? matrix_.data() : nullptr;
   }
+  // In this order: blurred rows may lie where the sums will.
   if (incoming != nullptr) fetch(strip, incoming);
+  if (splat) m.outgoing = rows_->cleared_rows(strip);
   return m;
+}
+
+void FieldKernel::keep_sums(bool keep, int threads) {
+  const auto sums = keep ? VertexRows::Sums::kept : VertexRows::Sums::replaced;
+  if (rows_ && sums == sums_) return;
+  sums_ = sums;
+  rows_.reset();
+  rows_.emplace(*lattice_, width_, threads, sums);
+}
+
+void FieldKernel::start_drift(int threads) {
+  drift_.emplace(*lattice_, 1, threads, VertexRows::Sums::kept);
 }
 
 double FieldKernel::half_total_weight(int threads) {
@@ -107,7 +120,7 @@ double FieldKernel::half_total_weight(int threads) {
 }
 
 void FieldKernel::mix(int threads) {
-  if (kind_ == Compatibility::Kind::matrix) rows_.mix(matrix_.data(), n_labels_, threads);
+  if (kind_ == Compatibility::Kind::matrix) rows_->mix(matrix_.data(), n_labels_, threads);
 }
 
 }  // namespace crfseg

@@ -23,13 +23,13 @@ class FieldKernel {
 
   // What the strip's points slice from, copied to `rows`.
   const float* fetch(std::int64_t strip, float* rows) const {
-    rows_.fetch(strip, factor_.data(), rows);
+    rows_->fetch(strip, factor_.data(), rows);
     return rows;
   }
 
   // Drift: a bound on how far the term's messages have moved, blurred from how far Q has moved at
   // every point (total variation distance, summed over iterations) by the term's own filter.
-  void start_drift() { drift_.emplace(*lattice_, 1); }
+  void start_drift(int threads);
   const float* fetch_drift(std::int64_t strip, float* rows) const {
     drift_->fetch(strip, &drift_factor_, rows);
     return rows;
@@ -45,16 +45,21 @@ class FieldKernel {
   void mix(int threads);
 
   const Lattice& lattice() const { return *lattice_; }
-  VertexRows& rows() { return rows_; }
+  VertexRows& rows() { return *rows_; }
+  // Whether the sums of splats are to survive blurs.
+  void keep_sums(bool keep, int threads);
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
-  std::int64_t nbytes() const { return rows_.nbytes() + scales_.nbytes() + self_.nbytes(); }
+  std::int64_t nbytes() const {
+    return (rows_ ? rows_->nbytes() : 0) + scales_.nbytes() + self_.nbytes();
+  }
 
  private:
   std::shared_ptr<const Lattice> lattice_;
   Scales scales_;
-  VertexRows rows_;
-  std::optional<VertexRows> drift_;
+  int width_;
+  VertexRows::Sums sums_ = VertexRows::Sums::replaced;
+  std::optional<VertexRows> rows_, drift_;
   Normalization normalization_;
   float weight_;
   Compatibility::Kind kind_;

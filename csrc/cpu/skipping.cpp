@@ -60,7 +60,10 @@ Skipping::Skipping(const UnarySupply& unary,
       }()),
       parts_(static_cast<std::size_t>(strips.count)),
       limit_(strips.n_points) {
-  for (const auto& kernel : kernels_) kernel->start_drift();
+  for (const auto& kernel : kernels_) {
+    kernel->keep_sums(true, threads);
+    kernel->start_drift(threads);
+  }
 }
 
 std::int64_t Skipping::rows_of(std::int64_t strip) const {
@@ -245,8 +248,8 @@ void Skipping::step(bool last) {
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
       m.incoming = kernels_[k]->fetch(s, incoming);
-      m.outgoing = last ? nullptr : kernels_[k]->rows().kept_rows(s);
-      m.moved = kernels_[k]->drift_rows().kept_rows(s);
+      m.outgoing = last ? nullptr : kernels_[k]->rows().rows(s);
+      m.moved = kernels_[k]->drift_rows().rows(s);
       incoming += kernels_[k]->lattice().local_rows(s) * width_;
     }
     active_kernels().active_pass(&pass, work.due);

@@ -65,12 +65,16 @@ struct Message {
   const float* self_rows;    // (n_labels, width): -w mu, row b holds column b; null: diagonal
 };
 
-// Rows of all vertices, cut into slabs of up to 8 labels that lie `stride` floats apart: a slab is
-// blurred along all axes while it is in cache.
-struct Slabs {
-  float* data;
-  std::int64_t stride;
+// Columns of rows of `width` floats: all of them, or `count` of them, a multiple of 8.
+struct Columns {
+  int width, first, count;
 };
+
+// Rows are listed in chains: every entry but the last of a chain is marked as linked to the next.
+constexpr std::uint32_t linked = std::uint32_t{1} << 31;
+// Lists can be read so far beyond their end, for rows to be fetched in time. They hold row numbers
+// there too.
+constexpr int lookahead = 24;
 
 struct LabelStrip {  // strided (labels, points), as LabelView
   float* data;
@@ -165,8 +169,6 @@ struct Table {
 
   void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,
                      int width, float* log_unary, UnaryStats* stats);
-  void (*read_unary)(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
-                     float* rows, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
   // The first pass splats softmax(-U) without keeping it.
   void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
@@ -188,19 +190,20 @@ struct Table {
   void (*slice)(Corners at, const float* scale, const float* rows, std::int64_t n, int width,
                 float* values);
 
-  // out[v] = sum of local[position[i]], i in begin[v] .. begin[v+1], for v in [first, last)
-  void (*reduce)(const float* local, const std::uint32_t* begin, const std::uint32_t* position,
-                 std::int64_t first, std::int64_t last, int width, Slabs out);
-  // One slab, of `lanes` floats a vertex:
-  // out[v] = (1 - 2 side) in[v] + side (in[n0] + in[n1]), neighbours being pairs (n0, n1)
-  void (*blur)(const float* in, const std::uint32_t* neighbour, float side, std::int64_t first,
-               std::int64_t last, int lanes, float* out);
-  // out[i] = factor * in[row[i]], factor (width) repeated
-  void (*gather)(Slabs in, const std::uint32_t* row, const float* factor, std::int64_t n, int width,
-                 float* out);
-  // out[v] = matrix in[v]; matrix (n_labels, width): row b holds what label b adds to every label
-  void (*mix)(Slabs in, const float* matrix, int n_labels, std::int64_t first, std::int64_t last,
-              int width, Slabs out);
+  // The first row of every chain becomes the sum of all its rows; every row becomes its chain's
+  // first.
+  void (*add_up)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n);
+  void (*spread)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n);
+  // `passes` times: row += ratio * (the one before + the one after in its chain)
+  void (*blur)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n,
+               float ratio, int passes);
+  // out = gain * factor * in, of n rows; factor (width), null stands for ones
+  void (*scale)(const float* in, Columns columns, const float* factor, float gain, std::int64_t n,
+                float* out);
+  // out = matrix in, of n rows; matrix (n_labels, width): row b holds what label b adds to every
+  // label
+  void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,
+              float* out);
 };
 
 }  // namespace kernels
