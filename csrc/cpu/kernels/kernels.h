@@ -62,7 +62,7 @@ struct Columns {
 constexpr std::uint32_t linked = std::uint32_t{1} << 31;
 // Lists can be read so far beyond their end, for rows to be fetched in time. They hold row numbers
 // there too.
-constexpr int lookahead = 24;
+constexpr int lookahead = 128;
 
 struct LabelStrip {  // strided (labels, points), as LabelView
   float* data;
