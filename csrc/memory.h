@@ -19,8 +19,9 @@ struct Block {
   std::size_t bytes = 0;
 };
 
-// A block of at least so many bytes, their contents undefined. Throws std::bad_alloc.
-Block take_block(std::size_t bytes);
+// A block of at least so many bytes, their contents undefined; whole: all of it will be touched.
+// Throws std::bad_alloc.
+Block take_block(std::size_t bytes, bool whole);
 void give_back(Block block) noexcept;
 
 // How much may be kept at most; 0, as at first, keeps nothing. What is more is freed, oldest first.

@@ -25,8 +25,8 @@ std::size_t rounded(std::size_t bytes) {
   return (bytes + boundary - 1) / boundary * boundary;
 }
 
-Block new_block(std::size_t bytes) {
-  const bool huge = bytes >= smallest_on_huge_pages;
+Block new_block(std::size_t bytes, bool whole) {
+  const bool huge = whole && bytes >= smallest_on_huge_pages;
   const Block block{std::aligned_alloc(huge ? huge_page : block_alignment, bytes), bytes};
   if (block.data == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
@@ -114,14 +114,14 @@ Cache& cache() {
 
 }  // namespace
 
-Block take_block(std::size_t bytes) {
+Block take_block(std::size_t bytes, bool whole_block) {
   if (bytes > std::numeric_limits<std::size_t>::max() - huge_page) throw std::bad_alloc();
   const std::size_t whole = rounded(bytes);
   if (whole >= smallest_cached && cache().is_on()) {
     const Block block = cache().take(whole);
     if (block.data != nullptr) return block;
   }
-  return new_block(whole);
+  return new_block(whole, whole_block);
 }
 
 void give_back(Block block) noexcept {
