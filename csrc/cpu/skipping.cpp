@@ -191,16 +191,15 @@ void Skipping::note_groups(std::int64_t strip) {
 // The strip's drift, and by how much it has grown at most in each lattice.
 void Skipping::fetch_drift(Work* work) {
   Strip& part = parts_[work->strip];
-  float* now = work->drift_in;
   float* before = part.drift.data();
   for (std::int64_t k = 0; k < n_kernels(); ++k) {
     const std::int64_t n = kernels_[k]->lattice().local_rows(work->strip);
-    work->messages[k].drift = kernels_[k]->fetch_drift(work->strip, now);
+    const float* now = kernels_[k]->fetch_drift(work->strip, work->drift_in);
+    work->messages[k].drift = now;
     float most = 0.0F;
     for (std::int64_t r = 0; r < n; ++r) most = std::max(most, now[r] - before[r]);
     part.spent[k] += most;
     std::copy_n(now, n, before);
-    now += n;
     before += n;
   }
 }

@@ -69,14 +69,15 @@ void clear(VertexRows* rows) {
   for (std::int64_t s = 0; s < rows->lattice().strips.count; ++s) rows->cleared_rows(s);
 }
 
+// What points slice from.
 std::vector<float> fetched(const VertexRows& rows, crfseg::SlabList slabs = nullptr) {
   const Lattice& lattice = rows.lattice();
-  std::vector<float> all(static_cast<std::size_t>(lattice.n_local() * rows.width()));
-  const std::vector<float> factor(static_cast<std::size_t>(rows.width()), 2.0F);
+  std::vector<float> all;
   for (std::int64_t s = 0; s < lattice.strips.count; ++s) {
-    rows.fetch(s, factor.data(), all.data() + lattice.local_begin[s] * rows.width(), slabs);
+    std::vector<float> copy(static_cast<std::size_t>(lattice.local_rows(s) * rows.width()));
+    const float* found = rows.fetch(s, copy.data(), slabs);
+    all.insert(all.end(), found, found + copy.size());
   }
-  for (float& value : all) value *= 0.5F;
   return all;
 }
 
@@ -209,7 +210,7 @@ void only_the_slabs_asked_for_are_touched() {
         VertexRows::blur({&all}, false, threads);
         VertexRows::blur({&rows}, false, threads, &slabs);
         check_slabs(fetched(rows), slabs, width, fetched(all), before);
-        check_slabs(fetched(rows, &slabs), slabs, width, fetched(all), zeros);
+        check_slabs(fetched(all, &slabs), slabs, width, fetched(all), zeros);
         // Rows that hold the blurred values in place of the sums keep the others as they are.
         clear(&all);
         add(first, &all);
@@ -219,6 +220,25 @@ void only_the_slabs_asked_for_are_touched() {
         for (float& value : left) value *= all.gain();
         check_slabs(fetched(all), slabs, width, zeros, left);
       }
+    }
+  }
+}
+
+void what_is_fetched_has_the_factor() {
+  const Lattice lattice = lattice_of(9000, 5, 1.0F, {}, 2);
+  for (const int width : {1, 4, 24, 40}) {
+    const std::vector<float> values = random_rows(lattice, width, 1);
+    const std::vector<float> factor = check::Random(2).uniforms(width, -2.0F, 2.0F);
+    std::vector<float> expected = blurred_slowly(lattice, values, width, false);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      expected[i] *= factor[i % static_cast<std::size_t>(width)];
+    }
+    for (const Sums sums : {Sums::replaced, Sums::kept}) {
+      VertexRows rows(lattice, width, 1, sums, factor);
+      clear(&rows);
+      add(values, &rows);
+      VertexRows::blur({&rows}, false, 1);
+      CHECK(check::largest_difference(fetched(rows), expected) < 1e-5);
     }
   }
 }
@@ -254,6 +274,7 @@ int main() {
   several_lattices_go_together();
   kept_sums_take_changes();
   only_the_slabs_asked_for_are_touched();
+  what_is_fetched_has_the_factor();
   a_matrix_mixes_labels();
   return check::result();
 }

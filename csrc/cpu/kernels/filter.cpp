@@ -118,6 +118,26 @@ CRFSEG_APART void blur_block(B block, float* rows, const std::uint32_t* entry, s
   for (int x = 0; x < B::W; ++x) store<V>(place + x * B::lanes, here[x] + before[x] * ratio);
 }
 
+// The same for rows of one number, in the first lane of a vector, so that values and masks need not
+// travel between the processor's kinds of registers.
+CRFSEG_APART void blur_block(Block<float, 1, true>, float* rows, const std::uint32_t* entry,
+                             std::int64_t n, float ratio) {
+  const V4 by = V4{} + ratio;
+  const auto load_first = [rows](std::uint32_t e) __attribute__((always_inline)) {
+    return V4{rows[e & ~linked], 0.0F, 0.0F, 0.0F};
+  };
+  V4 before = {}, here = load_first(entry[0]);
+  for (std::int64_t i = 0; i + 1 < n; ++i) {
+    const I4 mask = I4{static_cast<std::int32_t>(entry[i]), 0, 0, 0} >> 31;
+    const V4 after = load_first(entry[i + 1]);
+    __builtin_prefetch(rows + (entry[i + lookahead] & ~linked), 1);
+    rows[entry[i] & ~linked] = (here + (before + masked(after, mask)) * by)[0];
+    before = masked(here, mask);
+    here = after;
+  }
+  rows[entry[n - 1] & ~linked] = (here + before * by)[0];
+}
+
 // Two passes in one walk, the second a row behind the first.
 template <class B>
 CRFSEG_APART void blur_twice_block(B block, float* rows, const std::uint32_t* entry, std::int64_t n,
@@ -169,15 +189,12 @@ void blur(float* rows, Columns columns, const std::uint32_t* entries, std::int64
   });
 }
 
-void scale(const float* in, Columns columns, const float* factor, float gain, std::int64_t n,
-           float* out) {
+void scale(const float* in, Columns columns, const float* factor, std::int64_t n, float* out) {
   for_columns(columns, [&](auto block) __attribute__((always_inline)) {
     using B = decltype(block);
     using V = typename B::V;
     V by[B::W];
-    for (int x = 0; x < B::W; ++x) {
-      by[x] = factor != nullptr ? load<V>(factor + block.column + x * B::lanes) * gain : V{} + gain;
-    }
+    for (int x = 0; x < B::W; ++x) by[x] = load<V>(factor + block.column + x * B::lanes);
     for (std::int64_t i = 0; i < n; ++i) {
       const float* from = in + block.row(i);
       float* to = out + block.row(i);

@@ -197,9 +197,8 @@ struct Table {
   // `passes` times: row += ratio * (the one before + the one after in its chain)
   void (*blur)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n,
                float ratio, int passes);
-  // out = gain * factor * in, of n rows; factor (width), null stands for ones
-  void (*scale)(const float* in, Columns columns, const float* factor, float gain, std::int64_t n,
-                float* out);
+  // out = factor * in, of n rows; factor (width)
+  void (*scale)(const float* in, Columns columns, const float* factor, std::int64_t n, float* out);
   // out = matrix in, of n rows; matrix (n_labels, width): row b holds what label b adds to every
   // label
   void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,
