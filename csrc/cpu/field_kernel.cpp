@@ -93,16 +93,16 @@ kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool 
   return m;
 }
 
-void FieldKernel::keep_sums(bool keep, int threads) {
+void FieldKernel::keep_sums(bool keep) {
   const auto sums = keep ? VertexRows::Sums::kept : VertexRows::Sums::replaced;
   if (rows_ && sums == sums_) return;
   sums_ = sums;
   rows_.reset();
-  rows_.emplace(*lattice_, width_, threads, sums, factor_);
+  rows_.emplace(*lattice_, width_, sums, factor_);
 }
 
-void FieldKernel::start_drift(int threads) {
-  drift_.emplace(*lattice_, 1, threads, VertexRows::Sums::kept, std::vector<float>{drift_factor_});
+void FieldKernel::start_drift() {
+  drift_.emplace(*lattice_, 1, VertexRows::Sums::kept, std::vector<float>{drift_factor_});
 }
 
 double FieldKernel::half_total_weight(int threads) {

@@ -26,7 +26,7 @@ class FieldKernel {
 
   // Drift: a bound on how far the term's messages have moved, blurred from how far Q has moved at
   // every point (total variation distance, summed over iterations) by the term's own filter.
-  void start_drift(int threads);
+  void start_drift();
   const float* fetch_drift(std::int64_t strip, float* rows) const {
     return drift_->fetch(strip, rows);
   }
@@ -43,7 +43,7 @@ class FieldKernel {
   const Lattice& lattice() const { return *lattice_; }
   VertexRows& rows() { return *rows_; }
   // Whether the sums of splats are to survive blurs.
-  void keep_sums(bool keep, int threads);
+  void keep_sums(bool keep);
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
   std::int64_t nbytes() const {

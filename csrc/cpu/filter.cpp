@@ -2,7 +2,6 @@
 // Splat, blur, slice of one lattice, with normalisation.
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <mutex>
 
 #include "cpu/dispatch.h"
@@ -28,7 +27,7 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
   const int width = row_width(n_channels);
   const int corners = lattice.dim + 1;
   const bool padded = width != n_channels;
-  VertexRows rows(lattice, width, threads);
+  VertexRows rows(lattice, width);
   // What blurred rows are to be multiplied by is taken in before they grow.
   const float gain = scales.gain() * rows.gain();
   const auto strip_corners = [&](std::int64_t begin) {
@@ -61,12 +60,6 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
 }
 
 }  // namespace
-
-const BlurPlan& Lattice::blur_plan(int threads) const {
-  const std::lock_guard<std::mutex> lock(plan_mutex_);
-  if (plan_ == nullptr) plan_ = std::make_shared<BlurPlan>(*this, threads);
-  return *plan_;
-}
 
 const Buffer<float>& Lattice::normalizer(int threads) const {
   const std::lock_guard<std::mutex> lock(normalizer_mutex_);

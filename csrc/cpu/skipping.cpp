@@ -61,8 +61,8 @@ Skipping::Skipping(const UnarySupply& unary,
       parts_(static_cast<std::size_t>(strips.count)),
       limit_(strips.n_points) {
   for (const auto& kernel : kernels_) {
-    kernel->keep_sums(true, threads);
-    kernel->start_drift(threads);
+    kernel->keep_sums(true);
+    kernel->start_drift();
   }
 }
 

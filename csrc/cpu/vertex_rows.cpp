@@ -44,10 +44,10 @@ struct VertexRows::Step {
   std::int64_t first_row, n_pieces;
 };
 
-VertexRows::VertexRows(const Lattice& lattice, int width, int threads, Sums sums,
+VertexRows::VertexRows(const Lattice& lattice, int width, Sums sums,
                        const std::vector<float>& factor)
     : lattice_(&lattice),
-      plan_(&lattice.blur_plan(threads)),
+      plan_(&lattice.blur_plan()),
       width_(width),
       factor_(factor.empty() ? std::vector<float>(static_cast<std::size_t>(width), 1.0F) : factor),
       sums_((sums == Sums::kept ? lattice.n_local() : plan_->n_rows) * width),

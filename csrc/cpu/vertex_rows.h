@@ -31,7 +31,7 @@ class VertexRows {
   enum class Sums { replaced, kept };
 
   // factor: (width) what points slice is so many times the blurred rows; empty stands for ones.
-  VertexRows(const Lattice& lattice, int width, int threads, Sums sums = Sums::replaced,
+  VertexRows(const Lattice& lattice, int width, Sums sums = Sums::replaced,
              const std::vector<float>& factor = {});
 
   const Lattice& lattice() const { return *lattice_; }
