@@ -43,8 +43,8 @@ class Lattice {
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain; found once.
   const Buffer<float>& normalizer(int threads) const;
-  // The order in which the blur walks the vertices; found once.
-  const BlurPlan& blur_plan(int threads) const;
+  // How the blur walks the vertices.
+  const BlurPlan& blur_plan() const { return *blur_plan_; }
   std::int64_t n_local() const { return local_begin.back(); }
   std::int64_t local_rows(std::int64_t strip) const {
     return local_begin[strip + 1] - local_begin[strip];
@@ -61,17 +61,11 @@ class Lattice {
   Buffer<float> corner_weight;            // (n_points, dim + 1), barycentric
   std::vector<std::int64_t> local_begin;  // (strips + 1) first row of each strip in all rows
   Buffer<std::uint32_t> local_vertex;     // (n_local) the vertex behind a row
-  Buffer<std::uint32_t> gather_begin;  // (n_vertices + 1) and (n_local): the rows of each vertex,
-  Buffer<std::uint32_t> gather_row;    // in order of strips
-  // (dim + 1, n_vertices, 2): the vertices one step forth and back along an axis; n_vertices where
-  // there is none, a row that holds zeros.
-  Buffer<std::uint32_t> neighbours;
 
  private:
   mutable std::mutex normalizer_mutex_;
   mutable Buffer<float> normalizer_;
-  mutable std::mutex plan_mutex_;
-  mutable std::shared_ptr<const BlurPlan> plan_;
+  std::shared_ptr<const BlurPlan> blur_plan_;
 };
 
 // One pass of the blur along an axis is [side, 1 - 2 side, side]. K&K's 1/4 for a single pass. Two

@@ -24,6 +24,8 @@ class Chains {
   explicit Chains(std::int64_t n_entries);
 
   std::uint32_t* data() { return entries_.data(); }
+  const std::uint32_t* data() const { return entries_.data(); }
+  std::int64_t size() const { return cuts_.back(); }
   void cut();  // once all entries are there
 
   // Pieces that end where a chain ends, for threads to share.
@@ -38,8 +40,12 @@ class Chains {
 };
 
 struct BlurPlan {
-  BlurPlan(const Lattice& lattice, int threads);
+  // neighbours: (dim + 1, n_vertices, 2) the vertices one step forth and back along an axis;
+  // n_vertices where there is none.
+  BlurPlan(const Lattice& lattice, const Buffer<std::uint32_t>& neighbours, int threads);
 
+  // The same table again.
+  Buffer<std::uint32_t> neighbours(const Lattice& lattice, int threads) const;
   std::int64_t nbytes() const;
 
   std::int64_t n_rows = 0;   // those of the strips, then the homes of filled vertices

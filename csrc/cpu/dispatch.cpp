@@ -26,7 +26,7 @@ namespace kernels {
   void add_up(float*, Columns, const std::uint32_t*, std::int64_t);                           \
   void spread(float*, Columns, const std::uint32_t*, std::int64_t);                           \
   void blur(float*, Columns, const std::uint32_t*, std::int64_t, float, int);                 \
-  void scale(const float*, Columns, const float*, float, std::int64_t, float*);               \
+  void scale(const float*, Columns, const float*, std::int64_t, float*);                      \
   void mix(const float*, const float*, int, std::int64_t, int, float*);                       \
   constexpr Table table = {                                                                   \
       #isa,        find_simplices, load_unary, field_pass, start_pass, settle_pass,           \

@@ -82,28 +82,27 @@ kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool 
           lattice_->corner_weight.data() + corner};
   m.slice_scale = scales_.slice(begin);
   m.splat_scale = scales_.splat(begin);
-  m.incoming = incoming;
   if (excludes_self()) {
     m.self = self_.data() + begin;
     m.self_factor = factor_.data();
     m.self_rows = kind_ == Compatibility::Kind::matrix ? matrix_.data() : nullptr;
   }
   // In this order: blurred rows may lie where the sums will.
-  if (incoming != nullptr) fetch(strip, incoming);
+  if (incoming != nullptr) m.incoming = fetch(strip, incoming);
   if (splat) m.outgoing = rows_->cleared_rows(strip);
   return m;
 }
 
-void FieldKernel::keep_sums(bool keep, int threads) {
+void FieldKernel::keep_sums(bool keep) {
   const auto sums = keep ? VertexRows::Sums::kept : VertexRows::Sums::replaced;
   if (rows_ && sums == sums_) return;
   sums_ = sums;
   rows_.reset();
-  rows_.emplace(*lattice_, width_, threads, sums);
+  rows_.emplace(*lattice_, width_, sums, factor_);
 }
 
-void FieldKernel::start_drift(int threads) {
-  drift_.emplace(*lattice_, 1, threads, VertexRows::Sums::kept);
+void FieldKernel::start_drift() {
+  drift_.emplace(*lattice_, 1, VertexRows::Sums::kept, std::vector<float>{drift_factor_});
 }
 
 double FieldKernel::half_total_weight(int threads) {

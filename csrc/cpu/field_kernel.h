@@ -21,18 +21,14 @@ class FieldKernel {
   // splat, to rows that have been cleared.
   kernels::Message message(std::int64_t strip, float* incoming, bool splat);
 
-  // What the strip's points slice from, copied to `rows`.
-  const float* fetch(std::int64_t strip, float* rows) const {
-    rows_->fetch(strip, factor_.data(), rows);
-    return rows;
-  }
+  // What the strip's points slice from, copied to `rows` unless sums are kept.
+  const float* fetch(std::int64_t strip, float* rows) const { return rows_->fetch(strip, rows); }
 
   // Drift: a bound on how far the term's messages have moved, blurred from how far Q has moved at
   // every point (total variation distance, summed over iterations) by the term's own filter.
-  void start_drift(int threads);
+  void start_drift();
   const float* fetch_drift(std::int64_t strip, float* rows) const {
-    drift_->fetch(strip, &drift_factor_, rows);
-    return rows;
+    return drift_->fetch(strip, rows);
   }
   VertexRows& drift_rows() { return *drift_; }
   // What messages may move by, normalised, for a distance of 1 everywhere.
@@ -47,7 +43,7 @@ class FieldKernel {
   const Lattice& lattice() const { return *lattice_; }
   VertexRows& rows() { return *rows_; }
   // Whether the sums of splats are to survive blurs.
-  void keep_sums(bool keep, int threads);
+  void keep_sums(bool keep);
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
   std::int64_t nbytes() const {

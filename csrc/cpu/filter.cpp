@@ -2,7 +2,6 @@
 // Splat, blur, slice of one lattice, with normalisation.
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <mutex>
 
 #include "cpu/dispatch.h"
@@ -17,18 +16,20 @@ void copy_rows(const float* values, std::int64_t n, std::int64_t n_channels, flo
                float* rows) {
   for (std::int64_t p = 0; p < n; ++p) {
     float* row = rows + p * width;
-    for (std::int64_t c = 0; c < n_channels; ++c) row[c] = gain * values[p * n_channels + c];
+    for (std::int64_t c = 0; c < n_channels; ++c) {
+      row[c] = values != nullptr ? gain * values[p * n_channels + c] : gain;
+    }
     std::fill(row + n_channels, row + width, 0.0F);
   }
 }
 
-// S^T B S with its normalisation, on rows of any number of channels.
+// S^T B S with its normalisation, on rows of any number of channels; no values stand for ones.
 void filter(const Lattice& lattice, const Scales& scales, bool transpose, const float* values,
             std::int64_t n_channels, int threads, float* out) {
   const int width = row_width(n_channels);
   const int corners = lattice.dim + 1;
   const bool padded = width != n_channels;
-  VertexRows rows(lattice, width, threads);
+  VertexRows rows(lattice, width);
   // What blurred rows are to be multiplied by is taken in before they grow.
   const float gain = scales.gain() * rows.gain();
   const auto strip_corners = [&](std::int64_t begin) {
@@ -40,7 +41,8 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
     const std::int64_t begin = lattice.strips.begin(s);
     const std::int64_t n = lattice.strips.end(s) - begin;
     Buffer<float> copy(n * width);
-    copy_rows(values + begin * n_channels, n, n_channels, gain, width, copy.data());
+    copy_rows(values != nullptr ? values + begin * n_channels : nullptr, n, n_channels, gain, width,
+              copy.data());
     active_kernels().splat(strip_corners(begin),
                            transpose ? scales.slice(begin) : scales.splat(begin), copy.data(), n,
                            width, rows.cleared_rows(s));
@@ -62,18 +64,11 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
 
 }  // namespace
 
-const BlurPlan& Lattice::blur_plan(int threads) const {
-  const std::lock_guard<std::mutex> lock(plan_mutex_);
-  if (plan_ == nullptr) plan_ = std::make_shared<BlurPlan>(*this, threads);
-  return *plan_;
-}
-
 const Buffer<float>& Lattice::normalizer(int threads) const {
   const std::lock_guard<std::mutex> lock(normalizer_mutex_);
   if (normalizer_.size() != n_points) {
-    const std::vector<float> ones(static_cast<std::size_t>(n_points), 1.0F);
     Buffer<float> sums(n_points);
-    filter(*this, Scales{}, false, ones.data(), 1, threads, sums.data());
+    filter(*this, Scales{}, false, nullptr, 1, threads, sums.data());
     normalizer_ = std::move(sums);
   }
   return normalizer_;
@@ -90,8 +85,15 @@ Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
   const bool root = normalization == Normalization::symmetric;
   const Buffer<float>& sums = lattice.normalizer(threads);
   scale_.resize(sums.size());
-  std::transform(sums.begin(), sums.end(), scale_.begin(),
-                 [root](float n) { return 1.0F / (root ? std::sqrt(n) : n); });
+  parallel_ranges(sums.size(), 16384, threads, [&](std::int64_t first, std::int64_t last) {
+    const float* from = sums.data();
+    float* to = scale_.data();
+    if (root) {
+      for (std::int64_t p = first; p < last; ++p) to[p] = 1.0F / std::sqrt(from[p]);
+    } else {
+      for (std::int64_t p = first; p < last; ++p) to[p] = 1.0F / from[p];
+    }
+  });
 }
 
 void lattice_filter(const Lattice& lattice, Normalization normalization, bool transpose,

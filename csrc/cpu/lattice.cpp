@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Building the lattice: simplices of all points, strip by strip; then the strips' vertices are
-// numbered together, neighbours looked up once for all blurs, and the way back (which rows add up
-// to a vertex) is laid out. Every step runs on several threads and none depends on how many.
+// numbered together and neighbours looked up once, for the plan that all blurs follow. Every step
+// runs on several threads and none depends on how many.
 #include "lattice.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/blur_plan.h"
 #include "cpu/dense_keys.h"
 #include "cpu/features.h"
 #include "cpu/key_layout.h"
@@ -85,25 +86,10 @@ void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least,
   index->append(frequent_keys(missing, at_least, threads));
 }
 
-// The inverse of local_vertex: for each vertex its rows, in order.
-void find_gathers(Lattice* lattice) {
-  std::uint32_t* begin = lattice->gather_begin.data();
-  std::fill(lattice->gather_begin.begin(), lattice->gather_begin.end(), 0U);
-  const std::uint32_t* vertex = lattice->local_vertex.data();
-  const std::int64_t n_local = lattice->n_local();
-  for (std::int64_t row = 0; row < n_local; ++row) ++begin[vertex[row]];
-  std::uint32_t sum = 0;
-  for (std::int64_t v = 0; v <= lattice->n_vertices; ++v) sum += std::exchange(begin[v], sum);
-  for (std::int64_t row = 0; row < n_local; ++row) {
-    lattice->gather_row[begin[vertex[row]]++] = static_cast<std::uint32_t>(row);
-  }
-  for (std::int64_t v = lattice->n_vertices; v > 0; --v) begin[v] = begin[v - 1];
-  begin[0] = 0;
-}
-
+// Returns the table of neighbours (see BlurPlan).
 template <class Key, class BuildStrip, class MakeIndex>
-void build(const KeyRanges& ranges, int threads, std::int64_t max_bytes, Lattice* lattice,
-           BuildStrip&& build_strip, MakeIndex&& make_index) {
+Buffer<std::uint32_t> build(const KeyRanges& ranges, int threads, std::int64_t max_bytes,
+                            Lattice* lattice, BuildStrip&& build_strip, MakeIndex&& make_index) {
   const Strips& strips = lattice->strips;
   KeyChunks<Key> keys(static_cast<std::size_t>(strips.count));
   parallel_for(strips.count, threads,
@@ -118,16 +104,15 @@ void build(const KeyRanges& ranges, int threads, std::int64_t max_bytes, Lattice
     add_missing_neighbours(layout, lattice->dim, at_least, threads, max_bytes, &index);
   }
   lattice->n_vertices = index.size();
-  find_neighbours(layout, index, lattice->dim, threads, &lattice->neighbours);
-  lattice->gather_begin.resize(lattice->n_vertices + 1);
-  lattice->gather_row.resize(lattice->n_local());
-  find_gathers(lattice);
+  Buffer<std::uint32_t> neighbours;
+  find_neighbours(layout, index, lattice->dim, threads, &neighbours);
+  return neighbours;
 }
 
 template <class Key>
-void build_hashed(const KeyRanges& ranges, const Features& features, int threads,
-                  std::int64_t max_bytes, Lattice* lattice) {
-  build<Key>(
+Buffer<std::uint32_t> build_hashed(const KeyRanges& ranges, const Features& features, int threads,
+                                   std::int64_t max_bytes, Lattice* lattice) {
+  return build<Key>(
       ranges, threads, max_bytes, lattice,
       [&](std::int64_t begin, std::int64_t end, std::vector<Key>* keys) {
         StripBuilder<Key>(ranges, lattice, keys).build(features, begin, end);
@@ -137,9 +122,9 @@ void build_hashed(const KeyRanges& ranges, const Features& features, int threads
       });
 }
 
-void build_dense(const KeyRanges& ranges, const Features& features, int threads,
-                 std::int64_t max_bytes, Lattice* lattice) {
-  build<NarrowKey>(
+Buffer<std::uint32_t> build_dense(const KeyRanges& ranges, const Features& features, int threads,
+                                  std::int64_t max_bytes, Lattice* lattice) {
+  return build<NarrowKey>(
       ranges, threads, max_bytes, lattice,
       [&](std::int64_t begin, std::int64_t end, std::vector<NarrowKey>* keys) {
         build_dense_strip(ranges, features, begin, end, lattice, keys);
@@ -183,18 +168,20 @@ Lattice::Lattice(const float* features, std::int64_t points, int dimension,
   for (const FeatureRange& part : parts) of_strips.push_back(key_ranges(part));
   corner_row.resize(n_points * (dim + 1));
   corner_weight.resize(n_points * (dim + 1));
+  Buffer<std::uint32_t> neighbours;
   if (keys_are_dense(ranges, of_strips, strips)) {
-    build_dense(ranges, source, threads, max_bytes, this);
+    neighbours = build_dense(ranges, source, threads, max_bytes, this);
   } else if (ranges.names_fit()) {
-    build_hashed<NarrowKey>(ranges, source, threads, max_bytes, this);
+    neighbours = build_hashed<NarrowKey>(ranges, source, threads, max_bytes, this);
   } else {
-    build_hashed<WideKey>(ranges, source, threads, max_bytes, this);
+    neighbours = build_hashed<WideKey>(ranges, source, threads, max_bytes, this);
   }
+  blur_plan_ = std::make_shared<BlurPlan>(*this, neighbours, threads);
 }
 
 std::int64_t Lattice::nbytes() const {
   return corner_row.nbytes() + corner_weight.nbytes() + local_vertex.nbytes() +
-         gather_begin.nbytes() + gather_row.nbytes() + neighbours.nbytes() +
+         blur_plan_->nbytes() +
          static_cast<std::int64_t>(local_begin.size() * sizeof(std::int64_t));
 }
 

@@ -218,7 +218,7 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     const UnaryReport report = load_rows(options.threads);
     if (options.after_reading) options.after_reading(report);
   }
-  for (const auto& kernel : kernels_) kernel->keep_sums(false, options.threads);
+  for (const auto& kernel : kernels_) kernel->keep_sums(false);
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || excludes_self();
   const bool given = static_cast<bool>(start);
@@ -299,7 +299,7 @@ double MeanField::potts_constant(int threads) {
 }
 
 double MeanField::energy_of_q(bool entropy, int threads) {
-  for (const auto& kernel : kernels_) kernel->keep_sums(false, threads);
+  for (const auto& kernel : kernels_) kernel->keep_sums(false);
   Pass splat;
   splat.threads = threads;
   splat.slice = false;

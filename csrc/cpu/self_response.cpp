@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "cpu/blur_plan.h"
 #include "lattice.h"
 #include "math/permutohedral.h"
 #include "parallel.h"
@@ -19,8 +20,9 @@ using permutohedral::max_corners;
 
 class Walker {
  public:
-  explicit Walker(const Lattice& lattice)
+  Walker(const Lattice& lattice, const Buffer<std::uint32_t>& neighbours)
       : lattice_(lattice),
+        neighbours_(neighbours),
         corners_(lattice.dim + 1),
         absent_(static_cast<std::uint32_t>(lattice.n_vertices)),
         side_(BlurShape::of(lattice.passes).side),
@@ -43,7 +45,7 @@ class Walker {
 
  private:
   std::uint32_t next(std::uint32_t v, int axis, bool forth) const {
-    return lattice_.neighbours[(axis * lattice_.n_vertices + v) * 2 + (forth ? 0 : 1)];
+    return neighbours_[(axis * lattice_.n_vertices + v) * 2 + (forth ? 0 : 1)];
   }
 
   void fill_matrix() {
@@ -110,6 +112,7 @@ class Walker {
   }
 
   const Lattice& lattice_;
+  const Buffer<std::uint32_t>& neighbours_;
   int corners_;
   std::uint32_t absent_;
   double side_, centre_;
@@ -121,8 +124,9 @@ class Walker {
 
 void self_response(const Lattice& lattice, int threads, float* out) {
   const int corners = lattice.dim + 1;
+  const Buffer<std::uint32_t> neighbours = lattice.blur_plan().neighbours(lattice, threads);
   parallel_for(lattice.strips.count, threads, [&](std::int64_t s) {
-    Walker walker(lattice);
+    Walker walker(lattice, neighbours);
     const std::uint32_t* vertex_of_row = lattice.local_vertex.data() + lattice.local_begin[s];
     std::uint32_t vertex[max_corners];
     for (std::int64_t p = lattice.strips.begin(s); p < lattice.strips.end(s); ++p) {

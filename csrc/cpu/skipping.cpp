@@ -63,8 +63,8 @@ Skipping::Skipping(const UnarySupply& unary,
       parts_(static_cast<std::size_t>(strips.count)),
       limit_(strips.n_points) {
   for (const auto& kernel : kernels_) {
-    kernel->keep_sums(true, threads);
-    kernel->start_drift(threads);
+    kernel->keep_sums(true);
+    kernel->start_drift();
   }
 }
 
@@ -209,20 +209,22 @@ void Skipping::note_groups(const Work& work) {
 // The strip's drift; the groups' clocks go on by how much it has grown.
 void Skipping::fetch_drift(Work* work) {
   Strip& part = parts_[work->strip];
-  float* rows = work->drift_in;
-  for (std::int64_t k = 0; k < n_kernels(); ++k) {
-    work->messages[k].drift = kernels_[k]->fetch_drift(work->strip, rows);
-    rows += kernels_[k]->lattice().local_rows(work->strip);
-  }
-  const std::int64_t n = rows_of(work->strip);
+  float* before = part.drift.data();
   float* grown = work->incoming;  // not needed yet
-  for (std::int64_t r = 0; r < n; ++r) grown[r] = work->drift_in[r] - part.drift[r];
-  std::copy_n(work->drift_in, n, part.drift.data());
+  for (std::int64_t k = 0; k < n_kernels(); ++k) {
+    const std::int64_t n = kernels_[k]->lattice().local_rows(work->strip);
+    const float* now = kernels_[k]->fetch_drift(work->strip, work->drift_in);
+    work->messages[k].drift = now;
+    for (std::int64_t r = 0; r < n; ++r) grown[r] = now[r] - before[r];
+    std::copy_n(now, n, before);
+    grown += n;
+    before += n;
+  }
   const std::uint32_t* row = part.rows_read.data();
   for (std::size_t i = 0; i < part.rows_end.size(); ++i) {
     const std::uint32_t* end = part.rows_read.data() + part.rows_end[i];
     float most = 0.0F;
-    for (; row != end; ++row) most = std::max(most, grown[*row]);
+    for (; row != end; ++row) most = std::max(most, work->incoming[*row]);
     part.clock[i / kernels_.size()] += part.group_scale[i] * most;
   }
 }

@@ -14,8 +14,10 @@ namespace {
 
 constexpr std::int64_t rows_per_piece = 4096;
 
-float middle(const Lattice& lattice) {
-  return static_cast<float>(1.0 - 2.0 * BlurShape::of(lattice.passes).side);
+// What the blur of so many axes leaves out.
+float gain_of(const Lattice& lattice, int axes) {
+  return static_cast<float>(
+      std::pow(1.0 - 2.0 * BlurShape::of(lattice.passes).side, axes * lattice.passes));
 }
 
 // Values at most double with each pass: after so many axes the factors are taken in, lest they
@@ -42,12 +44,16 @@ struct VertexRows::Step {
   std::int64_t first_row, n_pieces;
 };
 
-VertexRows::VertexRows(const Lattice& lattice, int width, int threads, Sums sums)
+VertexRows::VertexRows(const Lattice& lattice, int width, Sums sums,
+                       const std::vector<float>& factor)
     : lattice_(&lattice),
-      plan_(&lattice.blur_plan(threads)),
+      plan_(&lattice.blur_plan()),
       width_(width),
+      factor_(factor.empty() ? std::vector<float>(static_cast<std::size_t>(width), 1.0F) : factor),
       sums_((sums == Sums::kept ? lattice.n_local() : plan_->n_rows) * width),
-      blurred_(sums == Sums::kept ? plan_->n_rows * width : 0) {}
+      blurred_(sums == Sums::kept ? plan_->n_rows * width : 0) {
+  for (float& value : factor_) value *= gain();
+}
 
 // Runs of up to `most` neighbouring columns that cover the slabs.
 std::vector<kernels::Columns> VertexRows::columns(SlabList slabs, int most) const {
@@ -81,14 +87,15 @@ const float* VertexRows::blurred(std::int64_t strip) const {
 }
 
 float VertexRows::gain() const {
-  const int axes = (lattice_->dim + 1) % axes_between_rescales(*lattice_);
-  return std::pow(middle(*lattice_), static_cast<float>(axes * lattice_->passes));
+  return gain_of(*lattice_, (lattice_->dim + 1) % axes_between_rescales(*lattice_));
 }
 
-void VertexRows::fetch(std::int64_t strip, const float* factor, float* rows, SlabList slabs) const {
+const float* VertexRows::fetch(std::int64_t strip, float* copy, SlabList slabs) const {
+  if (keeps_sums()) return blurred(strip);
   for (const kernels::Columns& run : columns(slabs, width_)) {
-    active_kernels().scale(blurred(strip), run, factor, gain(), lattice_->local_rows(strip), rows);
+    active_kernels().scale(blurred(strip), run, factor_.data(), lattice_->local_rows(strip), copy);
   }
+  return copy;
 }
 
 void VertexRows::mix(const float* matrix, int n_labels, int threads) {
@@ -125,7 +132,7 @@ std::vector<VertexRows::Step> VertexRows::steps(bool transpose) const {
 void VertexRows::start(std::int64_t first, std::int64_t last, kernels::Columns columns) {
   const std::int64_t n_sums = std::clamp(lattice_->n_local(), first, last);
   if (keeps_sums() && first < n_sums) {
-    active_kernels().scale(sums_.data() + first * width_, columns, nullptr, 1.0F, n_sums - first,
+    active_kernels().scale(sums_.data() + first * width_, columns, factor_.data(), n_sums - first,
                            blurred_.data() + first * width_);
   }
   clear(values().data() + n_sums * width_, last - n_sums, columns);
@@ -140,12 +147,12 @@ void VertexRows::take(const Step& step, std::int64_t piece, kernels::Columns col
   switch (step.kind) {
     case Step::Kind::start:
       return start(first, last, columns);
-    case Step::Kind::rescale:
-      return kernels.scale(
-          all + first * width_, columns, nullptr,
-          std::pow(middle(*lattice_),
-                   static_cast<float>(axes_between_rescales(*lattice_) * lattice_->passes)),
-          last - first, all + first * width_);
+    case Step::Kind::rescale: {
+      const std::vector<float> by(static_cast<std::size_t>(width_),
+                                  gain_of(*lattice_, axes_between_rescales(*lattice_)));
+      return kernels.scale(all + first * width_, columns, by.data(), last - first,
+                           all + first * width_);
+    }
     case Step::Kind::add_up:
       return kernels.add_up(all, columns, step.chains->piece(piece), step.chains->length(piece));
     case Step::Kind::spread:

@@ -26,10 +26,13 @@ class VertexRows {
  public:
   // What a blur does with the sums that points have splat. `replaced`: the blurred values take
   // their place, and nothing else is held; they are to be fetched before the rows are cleared.
-  // `kept`: the blurred values lie beside them, so that later splats need only add what changes.
+  // `kept`: the blurred values lie beside them, so that later splats need only add what changes,
+  // and are read where they lie.
   enum class Sums { replaced, kept };
 
-  VertexRows(const Lattice& lattice, int width, int threads, Sums sums = Sums::replaced);
+  // factor: (width) what points slice is so many times the blurred rows; empty stands for ones.
+  VertexRows(const Lattice& lattice, int width, Sums sums = Sums::replaced,
+             const std::vector<float>& factor = {});
 
   const Lattice& lattice() const { return *lattice_; }
   int width() const { return width_; }
@@ -40,10 +43,11 @@ class VertexRows {
   float* rows(std::int64_t strip);
   float* cleared_rows(std::int64_t strip, SlabList slabs = nullptr);
 
-  // Copies what the strip's points slice from: factor (width) times the blurred rows.
-  void fetch(std::int64_t strip, const float* factor, float* rows, SlabList slabs = nullptr) const;
+  // The factor times the strip's blurred rows, for its points to slice from; copied to `copy`
+  // (its rows, width) where the sums are replaced.
+  const float* fetch(std::int64_t strip, float* copy, SlabList slabs = nullptr) const;
 
-  // The strip's blurred rows themselves, which are to be multiplied by gain().
+  // Where the sums are replaced: the strip's blurred rows themselves, to be multiplied by gain().
   const float* blurred(std::int64_t strip) const;
   float gain() const;
 
@@ -71,6 +75,7 @@ class VertexRows {
   const Lattice* lattice_;
   const BlurPlan* plan_;
   int width_;
+  std::vector<float> factor_;  // (width) the caller's, times gain()
   Buffer<float> sums_;     // (n_local, width), and the homes of filled vertices where none are kept
   Buffer<float> blurred_;  // (n_rows, width); empty where the sums are replaced
 };

@@ -24,9 +24,8 @@ Lattice lattice_of(std::int64_t n_points, int dim, float spread, std::vector<int
                  std::move(fill), passes, 1);
 }
 
-void blur_slowly(const Lattice& lattice, int axis, Column* values) {
+void blur_slowly(const Lattice& lattice, const std::uint32_t* neighbours, Column* values) {
   const double side = crfseg::BlurShape::of(lattice.passes).side;
-  const std::uint32_t* neighbours = lattice.neighbours.data() + axis * lattice.n_vertices * 2;
   for (int pass = 0; pass < lattice.passes; ++pass) {
     Column before = *values;
     before.push_back(0.0);  // what is missing
@@ -41,13 +40,15 @@ void blur_slowly(const Lattice& lattice, int axis, Column* values) {
 std::vector<float> blurred_slowly(const Lattice& lattice, const std::vector<float>& added,
                                   int width, bool transpose) {
   std::vector<float> result(added.size());
+  const crfseg::Buffer<std::uint32_t> neighbours = lattice.blur_plan().neighbours(lattice, 1);
   for (int column = 0; column < width; ++column) {
     Column values(static_cast<std::size_t>(lattice.n_vertices));
     for (std::int64_t row = 0; row < lattice.n_local(); ++row) {
       values[lattice.local_vertex[row]] += added[row * width + column];
     }
     for (int i = 0; i <= lattice.dim; ++i) {
-      blur_slowly(lattice, transpose ? lattice.dim - i : i, &values);
+      const int axis = transpose ? lattice.dim - i : i;
+      blur_slowly(lattice, neighbours.data() + axis * lattice.n_vertices * 2, &values);
     }
     for (std::int64_t row = 0; row < lattice.n_local(); ++row) {
       result[row * width + column] = static_cast<float>(values[lattice.local_vertex[row]]);
@@ -69,14 +70,15 @@ void clear(VertexRows* rows) {
   for (std::int64_t s = 0; s < rows->lattice().strips.count; ++s) rows->cleared_rows(s);
 }
 
+// What points slice from.
 std::vector<float> fetched(const VertexRows& rows, crfseg::SlabList slabs = nullptr) {
   const Lattice& lattice = rows.lattice();
-  std::vector<float> all(static_cast<std::size_t>(lattice.n_local() * rows.width()));
-  const std::vector<float> factor(static_cast<std::size_t>(rows.width()), 2.0F);
+  std::vector<float> all;
   for (std::int64_t s = 0; s < lattice.strips.count; ++s) {
-    rows.fetch(s, factor.data(), all.data() + lattice.local_begin[s] * rows.width(), slabs);
+    std::vector<float> copy(static_cast<std::size_t>(lattice.local_rows(s) * rows.width()));
+    const float* found = rows.fetch(s, copy.data(), slabs);
+    all.insert(all.end(), found, found + copy.size());
   }
-  for (float& value : all) value *= 0.5F;
   return all;
 }
 
@@ -102,13 +104,13 @@ void every_width_and_mode_is_the_slow_blur() {
       for (const bool transpose : {false, true}) {
         const std::vector<float> expected = blurred_slowly(lattice, values, width, transpose);
         for (const Sums sums : {Sums::replaced, Sums::kept}) {
-          VertexRows rows(lattice, width, 1, sums);
+          VertexRows rows(lattice, width, sums);
           clear(&rows);
           add(values, &rows);
           VertexRows::blur({&rows}, transpose, 1);
           const std::vector<float> found = fetched(rows);
           CHECK(check::largest_difference(found, expected) < 1e-5);
-          VertexRows again(lattice, width, 3, sums);
+          VertexRows again(lattice, width, sums);
           clear(&again);
           add(values, &again);
           VertexRows::blur({&again}, transpose, 3);
@@ -127,7 +129,7 @@ void every_instruction_set_blurs() {
     const std::vector<float> expected = blurred_slowly(lattice, values, width, false);
     for (const std::string& isa : crfseg::available_isas()) {
       crfseg::set_isa(isa);
-      VertexRows rows(lattice, width, 1);
+      VertexRows rows(lattice, width);
       clear(&rows);
       add(values, &rows);
       VertexRows::blur({&rows}, false, 1);
@@ -140,7 +142,7 @@ void every_instruction_set_blurs() {
 void several_lattices_go_together() {
   const Lattice plane = lattice_of(9000, 2, 9.0F, {}, 1), space = lattice_of(9000, 5, 2.0F, {}, 1);
   for (const int threads : {1, 2, 5}) {
-    VertexRows first(plane, 16, threads), second(space, 40, threads);
+    VertexRows first(plane, 16), second(space, 40);
     std::vector<std::vector<float>> expected;
     for (VertexRows* rows : {&first, &second}) {
       const std::vector<float> values = random_rows(rows->lattice(), rows->width(), 5);
@@ -158,7 +160,7 @@ void several_lattices_go_together() {
 void kept_sums_take_changes() {
   const Lattice lattice = lattice_of(9000, 5, 1.0F, {1}, 1);
   const int width = 24;
-  VertexRows rows(lattice, width, 2, Sums::kept);
+  VertexRows rows(lattice, width, Sums::kept);
   clear(&rows);
   std::vector<float> sum(static_cast<std::size_t>(lattice.n_local() * width));
   for (std::uint64_t seed = 0; seed < 3; ++seed) {
@@ -196,20 +198,20 @@ void only_the_slabs_asked_for_are_touched() {
          {std::vector<int>{}, {0}, {width / 8 - 1}, {0, 1, 2}, {0, 2, 3, 4, 5, 6, 7, 8, 10}}) {
       if (!slabs.empty() && slabs.back() >= width / 8) continue;
       for (const int threads : {1, 3}) {
-        VertexRows rows(lattice, width, threads, Sums::kept);
+        VertexRows rows(lattice, width, Sums::kept);
         clear(&rows);
         add(first, &rows);
         VertexRows::blur({&rows}, false, threads);
         const std::vector<float> before = fetched(rows);
         add(change, &rows);
-        VertexRows all(lattice, width, threads);
+        VertexRows all(lattice, width);
         clear(&all);
         add(first, &all);
         add(change, &all);
         VertexRows::blur({&all}, false, threads);
         VertexRows::blur({&rows}, false, threads, &slabs);
         check_slabs(fetched(rows), slabs, width, fetched(all), before);
-        check_slabs(fetched(rows, &slabs), slabs, width, fetched(all), zeros);
+        check_slabs(fetched(all, &slabs), slabs, width, fetched(all), zeros);
         // Rows that hold the blurred values in place of the sums keep the others as they are.
         clear(&all);
         add(first, &all);
@@ -223,13 +225,32 @@ void only_the_slabs_asked_for_are_touched() {
   }
 }
 
+void what_is_fetched_has_the_factor() {
+  const Lattice lattice = lattice_of(9000, 5, 1.0F, {}, 2);
+  for (const int width : {1, 4, 24, 40}) {
+    const std::vector<float> values = random_rows(lattice, width, 3);
+    const std::vector<float> factor = check::Random(2).uniforms(width, -2.0F, 2.0F);
+    std::vector<float> expected = blurred_slowly(lattice, values, width, false);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      expected[i] *= factor[i % static_cast<std::size_t>(width)];
+    }
+    for (const Sums sums : {Sums::replaced, Sums::kept}) {
+      VertexRows rows(lattice, width, sums, factor);
+      clear(&rows);
+      add(values, &rows);
+      VertexRows::blur({&rows}, false, 1);
+      CHECK(check::largest_difference(fetched(rows), expected) < 1e-5);
+    }
+  }
+}
+
 void a_matrix_mixes_labels() {
   const Lattice lattice = lattice_of(3000, 2, 2.0F, {}, 1);
   for (const int n_labels : {3, 8, 21}) {
     const int width = crfseg::row_width(n_labels);
     const std::vector<float> matrix =
         check::Random(6).uniforms(std::int64_t{n_labels} * width, -1.0F, 1.0F);
-    VertexRows rows(lattice, width, 2);
+    VertexRows rows(lattice, width);
     clear(&rows);
     add(random_rows(lattice, width, 8), &rows);
     VertexRows::blur({&rows}, false, 2);
@@ -254,6 +275,7 @@ int main() {
   several_lattices_go_together();
   kept_sums_take_changes();
   only_the_slabs_asked_for_are_touched();
+  what_is_fetched_has_the_factor();
   a_matrix_mixes_labels();
   return check::result();
 }

@@ -10,21 +10,8 @@ namespace CRFSEG_ISA {
 // Calls f with blocks that cover the columns.
 template <class F>
 CRFSEG_INLINE void for_columns(Columns columns, F&& f) {
-  const int width = columns.width;
-  if (columns.count == width && width <= 24) return for_blocks(width, f);
-  int column = columns.first;
-  const int end = columns.first + columns.count;
-  for (; end - column >= 32; column += 32) f(Block<V8, 4, false>{width, column});
-  switch (end - column) {
-    case 8:
-      return f(Block<V8, 1, false>{width, column});
-    case 16:
-      return f(Block<V8, 2, false>{width, column});
-    case 24:
-      return f(Block<V8, 3, false>{width, column});
-    default:
-      return;
-  }
+  if (columns.count == columns.width) return for_blocks(columns.width, f);
+  for_part(columns.width, columns.first, columns.first + columns.count, f);
 }
 
 CRFSEG_INLINE bool is_linked(std::uint32_t entry) { return (entry & linked) != 0; }
@@ -36,10 +23,13 @@ CRFSEG_INLINE typename Lanes<V>::Int link_mask(std::uint32_t entry) {
 }
 template <class V>
 CRFSEG_INLINE V masked(V value, typename Lanes<V>::Int mask) {
-  typename Lanes<V>::Int bits;
-  __builtin_memcpy(&bits, &value, sizeof(V));
-  bits &= mask;
-  __builtin_memcpy(&value, &bits, sizeof(V));
+  return reinterpret_cast<V>(reinterpret_cast<typename Lanes<V>::Int>(value) & mask);
+}
+CRFSEG_INLINE float masked(float value, std::int32_t mask) {
+  std::int32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof(float));
+  bits &= mask;  // not a choice, which might become a jump
+  __builtin_memcpy(&value, &bits, sizeof(float));
   return value;
 }
 
@@ -47,8 +37,10 @@ CRFSEG_INLINE V masked(V value, typename Lanes<V>::Int mask) {
 template <class B>
 CRFSEG_INLINE float* row_of(B block, float* rows, const std::uint32_t* entry) {
   const float* ahead = rows + block.row(entry[lookahead] & ~linked);
-  for (int i = 0; i < B::W * B::lanes; i += 16) __builtin_prefetch(ahead + i, 1);
-  if (B::W * B::lanes > 1) __builtin_prefetch(ahead + B::W * B::lanes - 1, 1);
+  // A row of 8 k floats begins at a half of a cache line.
+  const int floats = B::W * B::lanes;
+  for (int i = 0; i < floats; i += 16) __builtin_prefetch(ahead + i, 1);
+  if (floats % 16 == 0) __builtin_prefetch(ahead + floats - 1, 1);
   return rows + block.row(*entry & ~linked);
 }
 
@@ -118,6 +110,26 @@ CRFSEG_APART void blur_block(B block, float* rows, const std::uint32_t* entry, s
   for (int x = 0; x < B::W; ++x) store<V>(place + x * B::lanes, here[x] + before[x] * ratio);
 }
 
+// The same for rows of one number, in the first lane of a vector, so that values and masks need not
+// travel between the processor's kinds of registers.
+CRFSEG_APART void blur_block(Block<float, 1, true>, float* rows, const std::uint32_t* entry,
+                             std::int64_t n, float ratio) {
+  const V4 by = V4{} + ratio;
+  const auto load_first = [rows](std::uint32_t e) __attribute__((always_inline)) {
+    return V4{rows[e & ~linked], 0.0F, 0.0F, 0.0F};
+  };
+  V4 before = {}, here = load_first(entry[0]);
+  for (std::int64_t i = 0; i + 1 < n; ++i) {
+    const I4 mask = I4{static_cast<std::int32_t>(entry[i]), 0, 0, 0} >> 31;
+    const V4 after = load_first(entry[i + 1]);
+    __builtin_prefetch(rows + (entry[i + lookahead] & ~linked), 1);
+    rows[entry[i] & ~linked] = (here + (before + masked(after, mask)) * by)[0];
+    before = masked(here, mask);
+    here = after;
+  }
+  rows[entry[n - 1] & ~linked] = (here + before * by)[0];
+}
+
 // Two passes in one walk, the second a row behind the first.
 template <class B>
 CRFSEG_APART void blur_twice_block(B block, float* rows, const std::uint32_t* entry, std::int64_t n,
@@ -169,15 +181,12 @@ void blur(float* rows, Columns columns, const std::uint32_t* entries, std::int64
   });
 }
 
-void scale(const float* in, Columns columns, const float* factor, float gain, std::int64_t n,
-           float* out) {
+void scale(const float* in, Columns columns, const float* factor, std::int64_t n, float* out) {
   for_columns(columns, [&](auto block) __attribute__((always_inline)) {
     using B = decltype(block);
     using V = typename B::V;
     V by[B::W];
-    for (int x = 0; x < B::W; ++x) {
-      by[x] = factor != nullptr ? load<V>(factor + block.column + x * B::lanes) * gain : V{} + gain;
-    }
+    for (int x = 0; x < B::W; ++x) by[x] = load<V>(factor + block.column + x * B::lanes);
     for (std::int64_t i = 0; i < n; ++i) {
       const float* from = in + block.row(i);
       float* to = out + block.row(i);

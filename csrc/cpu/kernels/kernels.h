@@ -74,7 +74,7 @@ struct Columns {
 constexpr std::uint32_t linked = std::uint32_t{1} << 31;
 // Lists can be read so far beyond their end, for rows to be fetched in time. They hold row numbers
 // there too.
-constexpr int lookahead = 24;
+constexpr int lookahead = 128;
 
 struct LabelStrip {  // strided (labels, points), as LabelView
   float* data;
@@ -198,9 +198,8 @@ struct Table {
   // `passes` times: row += ratio * (the one before + the one after in its chain)
   void (*blur)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n,
                float ratio, int passes);
-  // out = gain * factor * in, of n rows; factor (width), null stands for ones
-  void (*scale)(const float* in, Columns columns, const float* factor, float gain, std::int64_t n,
-                float* out);
+  // out = factor * in, of n rows; factor (width)
+  void (*scale)(const float* in, Columns columns, const float* factor, std::int64_t n, float* out);
   // out = matrix in, of n rows; matrix (n_labels, width): row b holds what label b adds to every
   // label
   void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,

@@ -23,6 +23,30 @@ struct Block {
   }
 };
 
+// The widest vector that is one register: GCC keeps wider ones in memory.
+#if defined(__AVX__)
+typedef V8 Wide;
+#else
+typedef V4 Wide;
+#endif
+enum { per_slab = 8 / Lanes<Wide>::count };
+
+// Calls f with blocks for the columns from `column` to `end`.
+template <class F>
+CRFSEG_INLINE void for_part(int width, int column, int end, F&& f) {
+  for (; end - column >= 32; column += 32) f(Block<Wide, 4 * per_slab, false>{width, column});
+  switch (end - column) {
+    case 8:
+      return f(Block<Wide, per_slab, false>{width, column});
+    case 16:
+      return f(Block<Wide, 2 * per_slab, false>{width, column});
+    case 24:
+      return f(Block<Wide, 3 * per_slab, false>{width, column});
+    default:
+      return;
+  }
+}
+
 // Calls f with the widest blocks that fit, until all floats of a row are done.
 template <class F>
 CRFSEG_INLINE void for_blocks(int width, F&& f) {
@@ -32,25 +56,13 @@ CRFSEG_INLINE void for_blocks(int width, F&& f) {
     case 4:
       return f(Block<V4, 1, true>{width, 0});
     case 8:
-      return f(Block<V8, 1, true>{width, 0});
+      return f(Block<Wide, per_slab, true>{width, 0});
     case 16:
-      return f(Block<V8, 2, true>{width, 0});
+      return f(Block<Wide, 2 * per_slab, true>{width, 0});
     case 24:
-      return f(Block<V8, 3, true>{width, 0});
+      return f(Block<Wide, 3 * per_slab, true>{width, 0});
     default:
-      break;
-  }
-  int column = 0;
-  for (; width - column >= 32; column += 32) f(Block<V8, 4, false>{width, column});
-  switch (width - column) {
-    case 8:
-      return f(Block<V8, 1, false>{width, column});
-    case 16:
-      return f(Block<V8, 2, false>{width, column});
-    case 24:
-      return f(Block<V8, 3, false>{width, column});
-    default:
-      return;
+      return for_part(width, 0, width, f);
   }
 }
 
