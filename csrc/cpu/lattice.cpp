@@ -42,7 +42,6 @@ void find_neighbours(const KeyLayout<Key>& layout, const Index& index, int dim, 
   parallel_ranges(n, 2048, threads, [&](std::int64_t begin, std::int64_t end) {
     Key next[key_batch];
     std::uint32_t found[key_batch];
-    std::uint32_t nowhere = 0;  // written instead of a branch
     for (int axis = 0; axis <= dim; ++axis) {
       std::uint32_t* pairs = table + axis * n * 2;
       for (std::int64_t first = begin; first < end; first += key_batch) {
@@ -50,10 +49,11 @@ void find_neighbours(const KeyLayout<Key>& layout, const Index& index, int dim, 
         for (int i = 0; i < count; ++i) next[i] = layout.forth(index.keys()[first + i], axis);
         index.find(next, count, found);
         for (int i = 0; i < count; ++i) {
-          const auto v = static_cast<std::uint32_t>(first + i);
-          const bool is_there = found[i] != no_vertex;
-          pairs[2 * std::int64_t{v}] = is_there ? found[i] : absent;
-          *(is_there ? &pairs[2 * std::int64_t{found[i]} + 1] : &nowhere) = v;
+          // Where there is no neighbour, what is written to it goes to v's own entry first.
+          const std::int64_t v = first + i, is_there = -std::int64_t{found[i] != no_vertex};
+          pairs[2 * v + (is_there & (2 * (std::int64_t{found[i]} - v) + 1))] =
+              static_cast<std::uint32_t>(v);
+          pairs[2 * v] = std::min(found[i], absent);
         }
       }
     }
@@ -71,11 +71,17 @@ void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least,
   parallel_ranges(n, grain, threads, [&](std::int64_t begin, std::int64_t end) {
     std::vector<Key>& found = missing[begin / grain];
     for (std::int64_t v = begin; v < end; ++v) {
+      // All are written and those that count are kept: which ones is past predicting.
+      Key key[2 * permutohedral::max_corners] = {};
+      int count = 0;
       for (int axis = 0; axis <= dim; ++axis) {
         const std::uint32_t* pair = neighbours.data() + (axis * n + v) * 2;
-        if (pair[0] == n) found.push_back(layout.forth(index->keys()[v], axis));
-        if (pair[1] == n) found.push_back(layout.back(index->keys()[v], axis));
+        key[count] = layout.forth(index->keys()[v], axis);
+        count += pair[0] == n ? 1 : 0;
+        key[count] = layout.back(index->keys()[v], axis);
+        count += pair[1] == n ? 1 : 0;
       }
+      found.insert(found.end(), key, key + count);
     }
     const std::int64_t bytes =
         bytes_of_missing<Key>(n_missing += static_cast<std::int64_t>(found.size()));
