@@ -172,29 +172,38 @@ FeatureRange joined(const std::vector<FeatureRange>& parts, int dim) {
 
 Lattice::Lattice(const float* features, std::int64_t points, int dimension,
                  std::vector<int> fill_rounds, int blur_passes, int threads, std::int64_t max_bytes)
+    : Lattice(Features(features, dimension), points, std::move(fill_rounds), blur_passes, threads,
+              max_bytes) {}
+
+Lattice::Lattice(const PixelGrid& pixels, std::vector<int> fill_rounds, int blur_passes,
+                 int threads, std::int64_t max_bytes)
+    : Lattice(Features(pixels), pixels.height * pixels.width, std::move(fill_rounds), blur_passes,
+              threads, max_bytes) {}
+
+Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int> fill_rounds,
+                 int blur_passes, int threads, std::int64_t max_bytes)
     : n_points(points),
-      dim(dimension),
+      dim(features.dim()),
       passes(blur_passes),
       fill(std::move(fill_rounds)),
       strips(Strips::of(points)),
       local_begin{0} {
-  const Features source(features, dim);
   const int rounds = static_cast<int>(fill.size());
   const auto key_ranges = [&](const FeatureRange& range) {
     return KeyRanges::of(dim, passes, rounds, range.lo.data(), range.hi.data());
   };
-  const std::vector<FeatureRange> parts = source.ranges(strips, threads);
+  const std::vector<FeatureRange> parts = features.ranges(strips, threads);
   const KeyRanges ranges = key_ranges(joined(parts, dim));
   std::vector<KeyRanges> of_strips;
   for (const FeatureRange& part : parts) of_strips.push_back(key_ranges(part));
   corner_row.resize(n_points * (dim + 1));
   corner_weight.resize(n_points * (dim + 1));
   if (keys_are_dense(ranges, of_strips, strips)) {
-    build_dense(ranges, source, threads, max_bytes, this);
+    build_dense(ranges, features, threads, max_bytes, this);
   } else if (ranges.names_fit()) {
-    build_hashed<NarrowKey>(ranges, source, threads, max_bytes, this);
+    build_hashed<NarrowKey>(ranges, features, threads, max_bytes, this);
   } else {
-    build_hashed<WideKey>(ranges, source, threads, max_bytes, this);
+    build_hashed<WideKey>(ranges, features, threads, max_bytes, this);
   }
 }
 
