@@ -21,11 +21,12 @@ namespace crfseg {
 
 namespace {
 
-// What a round of filling may hold at once, all told, for every neighbour that is missing: the key
-// among its candidates, its place and count, and a slot in a table half full.
+// What a round of filling may hold at once, all told, for every neighbour that is missing: its key,
+// the key and its place as they are dealt to a shard, its owner; and, if no two are the same, the
+// shard's copy, its first place, its count and its share of a table.
 template <class Key>
 std::int64_t bytes_of_missing(std::int64_t n_missing) {
-  return n_missing * static_cast<std::int64_t>(5 * sizeof(Key) + 8);
+  return n_missing * static_cast<std::int64_t>(4 * sizeof(Key) + 24);
 }
 
 // Writes (dim + 1, n_vertices, 2) neighbours.
