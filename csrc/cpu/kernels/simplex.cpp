@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The simplices of a vector of points at a time. Compiled once per instruction set, never with contracted
-// multiply-adds. See kernels.h for what may not be included here.
+// The simplices of a vector of points at a time. Compiled once per instruction set, never with
+// contracted multiply-adds. See kernels.h for what may not be included here.
 #include "cpu/kernels/kernels.h"
 
 #define CRFSEG_INLINE static inline __attribute__((always_inline))
