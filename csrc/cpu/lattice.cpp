@@ -29,66 +29,102 @@ std::int64_t bytes_of_missing(std::int64_t n_missing) {
   return n_missing * static_cast<std::int64_t>(4 * sizeof(Key) + 24);
 }
 
-// Writes (dim + 1, n_vertices, 2) neighbours.
+// Who neighbours whom among vertices to which rounds of filling add.
 template <class Key, class Index>
-void find_neighbours(const KeyLayout<Key>& layout, const Index& index, int dim, int threads,
-                     Buffer<std::uint32_t>* neighbours) {
-  const std::int64_t n = index.size();
-  const auto absent = static_cast<std::uint32_t>(n);
-  neighbours->resize((dim + 1) * n * 2);
-  std::uint32_t* table = neighbours->data();
-  parallel_ranges(neighbours->size(), 65536, threads, [&](std::int64_t begin, std::int64_t end) {
-    std::fill(table + begin, table + end, absent);
-  });
-  parallel_ranges(n, 2048, threads, [&](std::int64_t begin, std::int64_t end) {
-    Key next[key_batch];
-    std::uint32_t found[key_batch];
-    for (int axis = 0; axis <= dim; ++axis) {
-      std::uint32_t* pairs = table + axis * n * 2;
-      for (std::int64_t first = begin; first < end; first += key_batch) {
-        const int count = static_cast<int>(std::min<std::int64_t>(key_batch, end - first));
-        for (int i = 0; i < count; ++i) next[i] = layout.forth(index.keys()[first + i], axis);
-        index.find(next, count, found);
-        for (int i = 0; i < count; ++i) {
-          // Where there is no neighbour, what is written to it goes to v's own entry first.
-          const std::int64_t v = first + i, is_there = -std::int64_t{found[i] != no_vertex};
-          pairs[2 * v + (is_there & (2 * (std::int64_t{found[i]} - v) + 1))] =
-              static_cast<std::uint32_t>(v);
-          pairs[2 * v] = std::min(found[i], absent);
+class Neighbours {
+ public:
+  Neighbours(const KeyLayout<Key>& layout, int dim, int threads)
+      : layout_(layout), dim_(dim), threads_(threads) {}
+
+  // Looks up what is not known from before the vertices of `index` became more.
+  void update(const Index& index) {
+    make_room(index.size());
+    parallel_ranges(n_, 2048, threads_, [&](std::int64_t begin, std::int64_t end) {
+      std::uint32_t wanted[key_batch];
+      for (int axis = 0; axis <= dim_; ++axis) {
+        const std::uint32_t* forth = of(axis);
+        int count = 0;
+        for (std::int64_t v = begin; v < end; ++v) {
+          wanted[count] = static_cast<std::uint32_t>(v);
+          count += forth[2 * v] == n_ ? 1 : 0;
+          if (count < key_batch && v + 1 < end) continue;
+          link(index, axis, wanted, count);
+          count = 0;
         }
       }
-    }
-  });
-}
+    });
+  }
 
-template <class Key, class Index>
-void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least, int threads,
-                            std::int64_t max_bytes, Index* index) {
-  const std::int64_t grain = 4096, n = index->size();
-  Buffer<std::uint32_t> neighbours;
-  find_neighbours(layout, *index, dim, threads, &neighbours);
-  KeyChunks<Key> missing(static_cast<std::size_t>((n + grain - 1) / grain));
-  std::atomic<std::int64_t> n_missing{0};
-  parallel_ranges(n, grain, threads, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<Key>& found = missing[begin / grain];
+  // Lists the keys that vertices from begin to end have no neighbour at.
+  void list_missing(const Index& index, std::int64_t begin, std::int64_t end,
+                    std::vector<Key>* missing) {
     for (std::int64_t v = begin; v < end; ++v) {
       // All are written and those that count are kept: which ones is past predicting.
       Key key[2 * permutohedral::max_corners] = {};
       int count = 0;
-      for (int axis = 0; axis <= dim; ++axis) {
-        const std::uint32_t* pair = neighbours.data() + (axis * n + v) * 2;
-        key[count] = layout.forth(index->keys()[v], axis);
-        count += pair[0] == n ? 1 : 0;
-        key[count] = layout.back(index->keys()[v], axis);
-        count += pair[1] == n ? 1 : 0;
+      for (int axis = 0; axis <= dim_; ++axis) {
+        const std::uint32_t* pair = of(axis) + 2 * v;
+        key[count] = layout_.forth(index.keys()[v], axis);
+        count += pair[0] == n_ ? 1 : 0;
+        key[count] = layout_.back(index.keys()[v], axis);
+        count += pair[1] == n_ ? 1 : 0;
       }
-      found.insert(found.end(), key, key + count);
+      missing->insert(missing->end(), key, key + count);
     }
+  }
+
+  // (dim + 1, n_vertices, 2), as Lattice has it.
+  Buffer<std::uint32_t> take() { return std::move(table_); }
+
+ private:
+  std::uint32_t* of(int axis) { return table_.data() + axis * n_ * 2; }
+
+  void make_room(std::int64_t n) {
+    Buffer<std::uint32_t> larger((dim_ + 1) * n * 2);
+    const auto absent = static_cast<std::uint32_t>(n);
+    parallel_for(dim_ + 1, threads_, [&](std::int64_t axis) {
+      const std::uint32_t* from = of(static_cast<int>(axis));
+      std::uint32_t* to = larger.data() + axis * n * 2;
+      for (std::int64_t i = 0; i < 2 * n_; ++i) to[i] = from[i] == n_ ? absent : from[i];
+      std::fill(to + 2 * n_, to + 2 * n, absent);
+    });
+    table_ = std::move(larger);
+    n_ = n;
+  }
+
+  void link(const Index& index, int axis, const std::uint32_t* vertex, int count) {
+    Key next[key_batch] = {};
+    std::uint32_t found[key_batch];
+    for (int i = 0; i < count; ++i) next[i] = layout_.forth(index.keys()[vertex[i]], axis);
+    index.find(next, count, found);
+    std::uint32_t* pairs = of(axis);
+    for (int i = 0; i < count; ++i) {
+      // No branch: where there is no neighbour, what is written to it goes to v's own entry first.
+      const std::int64_t v = vertex[i], is_there = -std::int64_t{found[i] != no_vertex};
+      pairs[2 * v + (is_there & (2 * (std::int64_t{found[i]} - v) + 1))] = vertex[i];
+      pairs[2 * v] = std::min(found[i], static_cast<std::uint32_t>(n_));
+    }
+  }
+
+  KeyLayout<Key> layout_;
+  int dim_, threads_;
+  std::int64_t n_ = 0;
+  Buffer<std::uint32_t> table_;
+};
+
+template <class Key, class Index>
+void add_missing(Neighbours<Key, Index>* neighbours, int at_least, int threads,
+                 std::int64_t max_bytes, Index* index) {
+  const std::int64_t grain = 4096;
+  KeyChunks<Key> missing(static_cast<std::size_t>((index->size() + grain - 1) / grain));
+  std::atomic<std::int64_t> n_missing{0};
+  parallel_ranges(index->size(), grain, threads, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<Key>& found = missing[begin / grain];
+    neighbours->list_missing(*index, begin, end, &found);
     const std::int64_t bytes =
         bytes_of_missing<Key>(n_missing += static_cast<std::int64_t>(found.size()));
     if (max_bytes > 0 && bytes > max_bytes) throw TooLarge(bytes);
   });
-  neighbours = Buffer<std::uint32_t>();
   index->append(frequent_keys(missing, at_least, threads));
 }
 
@@ -120,12 +156,14 @@ void build(const KeyRanges& ranges, int threads, std::int64_t max_bytes, Lattice
   auto index = make_index(keys, lattice->local_vertex.data());
   keys = KeyChunks<Key>();
 
-  const KeyLayout<Key> layout(ranges);
+  Neighbours<Key, decltype(index)> neighbours(KeyLayout<Key>(ranges), lattice->dim, threads);
+  neighbours.update(index);
   for (const int at_least : lattice->fill) {
-    add_missing_neighbours(layout, lattice->dim, at_least, threads, max_bytes, &index);
+    add_missing(&neighbours, at_least, threads, max_bytes, &index);
+    neighbours.update(index);
   }
   lattice->n_vertices = index.size();
-  find_neighbours(layout, index, lattice->dim, threads, &lattice->neighbours);
+  lattice->neighbours = neighbours.take();
   lattice->gather_begin.resize(lattice->n_vertices + 1);
   lattice->gather_row.resize(lattice->n_local());
   find_gathers(lattice);
