@@ -41,6 +41,18 @@ class Lattice:
         threads: int,
         max_bytes: int,
     ) -> None: ...
+    @staticmethod
+    def of_pixels(
+        height: int,
+        width: int,
+        image: NDArray[np.float32] | None,
+        inverse_sigmas: NDArray[np.float32],
+        fill: Sequence[int],
+        passes: int,
+        threads: int,
+        max_bytes: int,
+    ) -> Lattice:
+        """Features x, y and the channels of ``image`` (H, W, K), times inverse sigmas."""
     @property
     def n_points(self) -> int: ...
     @property
@@ -116,15 +128,6 @@ def upsample(
     scores: NDArray[np.float32], height: int, width: int, align_corners: bool, threads: int
 ) -> NDArray[np.float32]:
     """(C, h, w) C-contiguous -> (C, height, width), bilinear."""
-
-def image_features(
-    height: int,
-    width: int,
-    image: NDArray[np.float32] | None,
-    inverse_sigmas: NDArray[np.float32],
-    threads: int,
-) -> NDArray[np.float32]:
-    """(H * W, 2 + K) features: x, y, channels of ``image`` (H, W, K), times inverse sigmas."""
 
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
