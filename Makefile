@@ -8,17 +8,19 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 WERROR ?= OFF
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+INSTRUCTIONS_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
 NATIVE := $(sort $(shell find csrc -type f))
-CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h tests/cuda/*.cu)
+CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h tests/cuda/*.cu \
+	benchmarks/native/*.cpp)
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test build peer torch lint format bench sanitize cuda dist clean
+.PHONY: demo test build peer torch lint format bench instructions sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -60,6 +62,12 @@ format: $(STAMP)
 
 bench: $(STAMP) peer
 	$(BIN)/python benchmarks/bench_refine.py $(BENCH_ARGS)
+
+# Counts instructions with valgrind; INSTRUCTIONS_ARGS=--record takes them as the new budget.
+instructions: $(STAMP)
+	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_BENCHMARKS=ON
+	$(BIN)/cmake --build build/benchmarks --target stages
+	$(BIN)/python benchmarks/bench_instructions.py $(INSTRUCTIONS_ARGS) build/benchmarks/stages
 
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)

@@ -161,6 +161,34 @@ assert not enough([]) and enough([WARM_SECONDS + 1]) and not enough([SHORT_SECON
 assert enough([SHORT_SECONDS] * WARM_CALLS) and not enough([1e-4] * WARM_CALLS)
 """
 
+COUNTS = """
+from bench_instructions import BUDGETS, LABELS, STAGES, Count, compare, read_budgets, read_part
+from bench_instructions import record
+
+part = "version: 1\\ndesc: Trigger: --dump-after=stage_unary\\n\\nsummary: 12\\ntotals: 12\\n"
+assert read_part(part) == ("unary", 12)
+assert read_part(part.replace("--dump-after=stage_unary", "Program termination")) is None
+
+recorded = read_budgets(BUDGETS)
+for compiler in {{budget.compiler for budget in recorded}}:
+    places = [(b.labels, b.stage) for b in recorded if b.compiler == compiler]
+    assert places == [(labels, stage) for labels in LABELS for stage in STAGES]
+
+budgets = [Count("GCC 1", 2, "unary", 1000), Count("GCC 2", 2, "unary", 1)]
+for instructions, kept, word in ((1029, True, "+2.90%"), (1031, False, "EXCEEDED"),
+                                 (969, True, "record it")):
+    (line,), verdict = compare([Count("GCC 1", 2, "unary", instructions)], budgets)
+    assert verdict == kept and line.endswith(word), line
+(line,), kept = compare([Count("GCC 3", 2, "unary", 5)], budgets)
+assert kept and "budget" not in line
+
+from pathlib import Path
+file = Path({folder!r}) / "budgets.csv"
+file.write_text("compiler,labels,stage,instructions\\nGCC 1,2,unary,7\\nGCC 2,2,unary,8\\n")
+record(file, budgets[:1])
+assert read_budgets(file) == [Count("GCC 2", 2, "unary", 8), budgets[0]]
+"""
+
 
 def run(body: str, **words: str) -> None:
     place = f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
@@ -176,3 +204,7 @@ def test_a_small_case_goes_through_a_worker_into_a_csv(tmp_path: Path) -> None:
 def test_what_is_measured_and_judged(body: str) -> None:
     pytest.importorskip("skimage", reason="needs scikit-image's bundled photographs")
     run(body)
+
+
+def test_instructions_are_held_to_the_budgets_of_their_compiler(tmp_path: Path) -> None:
+    run(COUNTS, folder=str(tmp_path))
