@@ -9,6 +9,7 @@ WERROR ?= OFF
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 INSTRUCTIONS_ARGS ?=
+ROOFLINE_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
@@ -20,7 +21,7 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test build peer torch lint format bench instructions sanitize cuda dist clean
+.PHONY: demo test build peer torch lint format bench programs instructions roofline tables sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -63,11 +64,21 @@ format: $(STAMP)
 bench: $(STAMP) peer
 	$(BIN)/python benchmarks/bench_refine.py $(BENCH_ARGS)
 
-# Counts instructions with valgrind; INSTRUCTIONS_ARGS=--record takes them as the new budget.
-instructions: $(STAMP)
+programs: $(STAMP)
 	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_BENCHMARKS=ON
-	$(BIN)/cmake --build build/benchmarks --target stages
+	$(BIN)/cmake --build build/benchmarks
+
+# Counts instructions with valgrind; INSTRUCTIONS_ARGS=--record takes them as the new budget.
+instructions: programs
 	$(BIN)/python benchmarks/bench_instructions.py $(INSTRUCTIONS_ARGS) build/benchmarks/stages
+
+# What the machine can do, and what an iteration takes of it.
+roofline: programs
+	$(BIN)/python benchmarks/bench_roofline.py $(ROOFLINE_ARGS) build/benchmarks
+
+# The documents' tables and figure, from what lies in benchmarks/results.
+tables: $(STAMP)
+	$(BIN)/python benchmarks/render.py
 
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)

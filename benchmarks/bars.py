@@ -70,8 +70,9 @@ class Outcome:
         return [row for entry, row in pairs if is_default(entry)]
 
 
-class Verdict(NamedTuple):
-    """A bar and what was measured; ``good`` says whether a value passes a limit."""
+@dataclass(frozen=True)
+class Verdict:
+    """A bar and what was measured; ``aim`` is NaN where there is none."""
 
     what: str
     value: float

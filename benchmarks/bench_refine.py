@@ -4,7 +4,8 @@
 One process per contender, case and round; the order is shuffled every round (``rounds.py``). Both
 libraries get the same arrays and do the same work (``peers.py``). A ratio is the median over rounds
 of the ratio within a round. The run ends with an error where answers differ or a bar is missed
-(``bars.py``). The rows go to a CSV file, ``build/refine.csv`` unless told otherwise.
+(``bars.py``). The rows go to a CSV file, ``build/refine.csv`` unless told otherwise, and the bars
+to ``bars.csv`` beside it.
 """
 
 import argparse
@@ -142,7 +143,9 @@ def main() -> None:
         write_csv(args.csv, [row for done in outcomes for row in done.rows], machine)
     print(f"# rows written to {args.csv}")
     held = [] if args.quick else verdicts(outcomes)
-    print(*held, sep="\n")
+    if held:
+        print(*held, sep="\n")
+        write_csv(args.csv.with_name("bars.csv"), held, machine)
     if wrong:
         print("[bench] the answers differ:", *wrong, sep="\n", file=sys.stderr)
     if wrong or not all(verdict.met for verdict in held):

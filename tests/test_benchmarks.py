@@ -189,6 +189,53 @@ record(file, budgets[:1])
 assert read_budgets(file) == [Count("GCC 2", 2, "unary", 8), budgets[0]]
 """
 
+TABLES = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+import render
+from bars import Verdict
+from figure import roofline
+from results import Results, of, read_rows
+from tables import TABLES, number, percent
+from table import read_machine, write_csv
+
+sys.argv = ["render.py", "--check"]
+render.main()
+
+results = Results.read(Path(render.__file__).with_name("results"))
+nothing = Results([], [], [], [])
+assert all(made(nothing) == [] for made in TABLES.values())
+for document in render.DOCUMENTS:
+    text = document.read_text()
+    assert text.count("<!-- table") == text.count("<!-- end -->") == len(render.BLOCK.findall(text))
+words = "a\\n<!-- table: speed -->\\nold\\n<!-- end -->\\nb\\n"
+filled = render.filled(words, results)
+assert "old" not in filled and render.filled(filled, results) == filled
+assert render.filled(words, nothing) == words.replace("old\\n", "")
+
+found = [number(value) for value in (0, 0.1234, 1.234, 12.34, 123.4, 1234.5, 0.012345)]
+assert found == ["0", "0.123", "1.23", "12.3", "123", "1234", "0.0123"], found
+assert percent(0.9999999) == "99.999 %" and percent(1) == "100.000 %"
+
+held = [Verdict("voc", 6.5, 6, 10), Verdict("ms", 0.31, 0.3, at_most=True)]
+file = Path({folder!r}) / "bars.csv"
+write_csv(file, held, read_machine())
+assert [str(v) for v in read_rows(file, Verdict)] == [str(v) for v in held]
+assert read_rows(file.with_name("none.csv"), Verdict) == []
+first, second = TABLES["bars"](replace(nothing, verdicts=held))[2:]
+assert first == "| voc | at least 6 | 10 | 6.50 | met |"
+assert second == "| ms | at most 0.3 |  | 0.310 | missed |"
+
+rows = [row for row in results.rows if row.case == "voc"]
+forced = replace(of(rows, "crfseg", 1)[0], isa="baseline")
+assert of([*rows, forced], "crfseg", 1) == of(rows, "crfseg", 1)
+assert of([*rows, forced], "crfseg", 1, "baseline") == [forced] and of(rows, "nobody", 1) == []
+
+from xml.etree import ElementTree
+ElementTree.fromstring(roofline(100, {{"memory": 20, "L2": 500}}, 7, 80, {{"here": 30}}))
+"""
+
 
 def run(body: str, **words: str) -> None:
     place = f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
@@ -208,3 +255,8 @@ def test_what_is_measured_and_judged(body: str) -> None:
 
 def test_instructions_are_held_to_the_budgets_of_their_compiler(tmp_path: Path) -> None:
     run(COUNTS, folder=str(tmp_path))
+
+
+def test_documents_show_what_was_measured(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="needs scikit-image's bundled photographs")
+    run(TABLES, folder=str(tmp_path))

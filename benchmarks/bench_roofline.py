@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""What the machine can do and what an iteration takes of it: ``make roofline``.
+
+``native/machine.cpp`` measures the clock, multiply-adds and reading from sets of growing size in
+loops that do nothing else. An iteration of the headline is the difference between calls of 12 and
+of 2 iterations, over 10: what does not belong to an iteration cancels out. ``render.py`` puts both
+beside the floor (``work.py``) and draws the figure.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cases import CASES, HEADLINE, Problem, describe
+from parameters import DEFAULT, PARAMETERS
+from peers import VARIANTS, is_there
+from table import median, read_machine, write_csv
+
+CSV = Path(__file__).resolve().parent.parent / "build" / "roofline.csv"
+FEW, MANY = 2, 12  # iterations
+UNITS = {"clock": "Hz", "fma": "FLOP/s", "read": "B/s"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure: of the machine, or of a contender (then per pixel and iteration)."""
+
+    what: str
+    isa: str
+    threads: int
+    labels: int  # 0: of the machine
+    bytes: int  # of the set that was read, 0 for others
+    value: float
+    unit: str
+
+
+def measure_machine(programs: Path, isa: str, threads: int) -> list[Measured]:
+    """Clock, multiply-adds and reading, as ``machine_ISA`` prints them."""
+    command = [programs / f"machine_{isa}", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    words = [line.split() for line in done.stdout.splitlines()]
+    return [
+        Measured(what, isa, int(n_threads), 0, int(n_bytes), float(value), UNITS[what])
+        for what, n_threads, n_bytes, value in words
+    ]
+
+
+def seconds_per_iteration(problem: Problem, name: str, threads: int, rounds: int) -> float:
+    """Of a contender's warm calls, the median of the rounds."""
+    import crfseg as library
+
+    spatial, bilateral = PARAMETERS[DEFAULT]
+
+    def call(iterations: int) -> float:
+        start = time.perf_counter()
+        library.refine(
+            problem.probs,
+            problem.image,
+            kind="probs",
+            spatial=spatial,
+            bilateral=bilateral,
+            iterations=iterations,
+            threads=threads,
+            **VARIANTS[name].arguments,
+        )
+        return time.perf_counter() - start
+
+    call(FEW)
+    return median([(call(MANY) - call(FEW)) / (MANY - FEW) for _ in range(rounds)])
+
+
+def measure_library(isa: str, thread_counts: list[int], rounds: int) -> list[Measured]:
+    """Seconds per pixel and iteration of the headline, full evaluation and the default."""
+    problem = CASES[HEADLINE].load()
+    print(f"# {HEADLINE}: {describe(problem)}", flush=True)
+    n_labels, height, width = problem.probs.shape
+    return [
+        Measured(
+            name,
+            isa,
+            threads,
+            n_labels,
+            0,
+            seconds_per_iteration(problem, name, threads, rounds) / (height * width),
+            "s",
+        )
+        for name in ("crfseg full", "crfseg fast")
+        if is_there(VARIANTS[name])
+        for threads in thread_counts
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("programs", type=Path, help="folder of the programs that CMake built")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--csv", type=Path, default=CSV, help="file to write")
+    args = parser.parse_args()
+    machine = read_machine()
+    print(machine, flush=True)
+    import crfseg as library
+
+    isa, most = library.info()["isa"], library.get_num_threads()
+    thread_counts = sorted({1, most})
+    found = [m for threads in thread_counts for m in measure_machine(args.programs, isa, threads)]
+    found += measure_library(isa, thread_counts, args.rounds)
+    write_csv(args.csv, found, machine)
+    for m in found:
+        size = f" {m.bytes >> 10} KiB" if m.bytes else ""
+        print(f"{m.what}{size}, {m.threads} threads: {m.value:.4g} {m.unit}")
+    print(f"# rows written to {args.csv}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
