@@ -55,7 +55,7 @@ def count(program: Path, labels: int, folder: Path) -> list[Count]:
     options += [f"--dump-after=stage_{stage}" for stage in STAGES]
     options += [f"--callgrind-out-file={folder / 'callgrind.out'}"]
     done = subprocess.run(
-        ["valgrind", "-q", "--tool=callgrind", *options, program, str(labels)],
+        ["valgrind", "-q", "--tool=callgrind", *options, program, f"labels={labels}"],
         env=dict(os.environ, CRFSEG_ISA=ISA),
         capture_output=True,
         text=True,
@@ -63,7 +63,7 @@ def count(program: Path, labels: int, folder: Path) -> list[Count]:
     )
     if done.returncode != 0:
         sys.exit(f"[instructions] {program} failed:\n{done.stderr}")
-    compiler, isa = done.stdout.strip().rsplit(maxsplit=1)
+    compiler, isa = done.stdout.splitlines()[0].rsplit(maxsplit=1)
     parts = [read_part(path.read_text()) for path in sorted(folder.iterdir())]
     found = dict(part for part in parts if part)
     if isa != ISA or found.keys() != set(STAGES) or not all(found.values()):

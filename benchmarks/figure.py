@@ -56,15 +56,16 @@ def grid(axes: Axes) -> Iterator[str]:
     yield text(LEFT - 45, TOP - 12, "GFLOP/s")
 
 
-def roofs(axes: Axes, peak: float, bandwidths: Mapping[str, float]) -> Iterator[str]:
-    """Slopes up to the peak, one for every memory; names stand on the slopes."""
+def roofs(axes: Axes, peaks: Mapping[str, float], bandwidths: Mapping[str, float]) -> Iterator[str]:
+    """Flat peaks, and slopes up to the highest, one for every memory; names stand on them."""
     drawn = "stroke='#36c' stroke-width='2'"
-    ridge = max(axes.x_low, peak / max(bandwidths.values()))
-    yield line(axes.x(ridge), axes.y(peak), WIDTH - RIGHT, axes.y(peak), drawn)
-    yield text(WIDTH - RIGHT, axes.y(peak) - 8, "multiply-adds only", "text-anchor='end'")
+    for name, peak in peaks.items():
+        ridge = max(axes.x_low, peak / max(bandwidths.values()))
+        yield line(axes.x(ridge), axes.y(peak), WIDTH - RIGHT, axes.y(peak), drawn)
+        yield text(WIDTH - RIGHT, axes.y(peak) - 8, name, "text-anchor='end'")
     for name, bandwidth in bandwidths.items():
         start = max(axes.x_low, axes.y_low / bandwidth)
-        end = min(peak / bandwidth, axes.x_high)
+        end = min(max(peaks.values()) / bandwidth, axes.x_high)
         x1, y1 = axes.x(start), axes.y(start * bandwidth)
         x2, y2 = axes.x(end), axes.y(end * bandwidth)
         yield line(x1, y1, x2, y2, drawn)
@@ -74,27 +75,28 @@ def roofs(axes: Axes, peak: float, bandwidths: Mapping[str, float]) -> Iterator[
 
 
 def roofline(
-    peak: float,
+    peaks: Mapping[str, float],
     bandwidths: Mapping[str, float],
     intensity: float,
     reachable: float,
     points: Mapping[str, float],
 ) -> str:
     """The figure; all in GFLOP/s and GB/s. ``reachable`` is the peak of the mix of operations."""
-    values = [peak, *points.values()]
+    values = [*peaks.values(), *points.values()]
     axes = Axes(0.125, 64, min(4.0, min(values) / 2), 2 * max(values))
-    x = axes.x(intensity)
+    x, y = axes.x(intensity), axes.y(reachable)
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}'>",
         "<rect width='100%' height='100%' fill='white'/>",
         *grid(axes),
-        *roofs(axes, peak, bandwidths),
+        *roofs(axes, peaks, bandwidths),
         line(
             x - 45, axes.y(reachable), x + 45, axes.y(reachable), "stroke='#c60' stroke-width='2'"
         ),
-        text(x + 50, axes.y(reachable) + 4, "this mix of operations"),
+        text(x + 50, y + 4, "this mix of operations"),
     ]
     for name, value in points.items():
         parts.append(f"<circle cx='{x:.1f}' cy='{axes.y(value):.1f}' r='5' fill='#c30'/>")
-        parts.append(text(x + 12, axes.y(value) + 4, f"{name}: {value:.0f} GFLOP/s"))
+        words = f"{name}: {value:.0f} GFLOP/s"
+        parts.append(text(x, axes.y(value) + 22, words, "text-anchor='middle'"))
     return "\n".join([*parts, "</svg>\n"])

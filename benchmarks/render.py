@@ -35,13 +35,13 @@ def filled(document: str, results: Results) -> str:
 def drawn(results: Results) -> str:
     """The roofline of the headline's full evaluation with one thread."""
     machine = {(m.what, m.bytes): m.value / 1e9 for m in results.machine(threads=1)}
-    full = results.calls()[0]
-    peak = machine["fma", 0]
+    full = results.iterations()[0]
+    peaks = {8 * width: peak for (what, width), peak in machine.items() if what == "fma"}
     return roofline(
-        peak,
+        {f"multiply-adds, {bits} bits": peak for bits, peak in peaks.items()},
         {name: machine["read", size] for name, size in MEMORIES.items()},
         flops(full.labels) / streamed_bytes(full.labels),
-        peak * flops_of_peak(full.labels),
+        peaks[min(peaks)] * flops_of_peak(full.labels),
         {"an iteration, every pixel": flops(full.labels) / full.value / 1e9},
     )
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from bars import Verdict
 from bench_instructions import Count, read_budgets
-from bench_roofline import Measured
+from bench_roofline import CALL, ITERATION, Measured
 from table import Row
 
 T = TypeVar("T", Row, Verdict, Measured)
@@ -58,9 +58,13 @@ class Results:
         """What was measured of the machine itself."""
         return [m for m in self.measured if not m.labels and m.threads == threads]
 
-    def calls(self) -> list[Measured]:
-        """What was measured of the library: seconds per pixel and iteration."""
-        return [m for m in self.measured if m.labels]
+    def stages(self) -> list[Measured]:
+        """Seconds of the headline's stages."""
+        return [m for m in self.measured if m.unit == CALL]
+
+    def iterations(self) -> list[Measured]:
+        """Seconds per pixel of the headline's iterations."""
+        return [m for m in self.measured if m.unit == ITERATION]
 
     def groups(self) -> dict[tuple[str, str], list[Row]]:
         """Rows by case, or set of real cases, and parameters, in the order they were measured."""

@@ -160,6 +160,18 @@ def instructions(results: Results) -> list[str]:
     return table(titles, [(*key, *cells) for key, cells in counted.items()])
 
 
+def stages(results: Results) -> list[str]:
+    """Milliseconds of the headline's stages and their shares of the whole."""
+    threads = sorted({m.threads for m in results.stages()})
+    totals = {n: sum(m.value for m in results.stages() if m.threads == n) for n in threads}
+    found: dict[str, list[str]] = {}
+    for m in results.stages():
+        share = m.value / totals[m.threads]
+        found.setdefault(m.what, []).append(f"{number(1e3 * m.value)} ms, {share:.0%}")
+    titles = ["stage", *(f"{n} thread{'s' * (n != 1)}" for n in threads)]
+    return table(titles, [(stage, *cells) for stage, cells in found.items()])
+
+
 def machine(results: Results) -> list[str]:
     """Clock, multiply-adds and reading."""
     threads = sorted({m.threads for m in results.measured})
@@ -167,8 +179,11 @@ def machine(results: Results) -> list[str]:
     for n_threads in threads:
         for m in results.machine(n_threads):
             size = f"{m.bytes >> 10} KiB" if m.bytes < 1 << 20 else f"{m.bytes >> 20} MiB"
-            name = {"clock": "clock", "fma": "multiply-adds"}.get(m.what, f"reading {size}")
-            unit = {"clock": "GHz", "fma": "GFLOP/s"}.get(m.what, "GB/s")
+            name, unit = {
+                "clock": ("clock", "GHz"),
+                "fma": (f"multiply-adds, {8 * m.bytes} bits", "GFLOP/s"),
+                "read": (f"reading {size}", "GB/s"),
+            }[m.what]
             found.setdefault(name, []).append(f"{number(m.value / 1e9)} {unit}")
     titles = ["", *(f"{n} thread{'s' * (n != 1)}" for n in threads)]
     return table(titles, [(name, *cells) for name, cells in found.items()])
@@ -178,7 +193,7 @@ def iterations(results: Results) -> list[str]:
     """One iteration of the headline against the floor; cycles are those of one thread."""
     clocks = {m.threads: m.value for m in results.measured if m.what == "clock"}
     lines = []
-    for m in results.calls():
+    for m in results.iterations():
         cycles, floor = m.value * clocks[1], floor_cycles(m.labels)
         lines.append(
             (
@@ -198,5 +213,15 @@ def iterations(results: Results) -> list[str]:
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     made.__name__: made
-    for made in (speed, bars, contenders, memory, images, instructions, machine, iterations)
+    for made in (
+        speed,
+        bars,
+        contenders,
+        memory,
+        images,
+        stages,
+        instructions,
+        machine,
+        iterations,
+    )
 }

@@ -233,7 +233,8 @@ assert of([*rows, forced], "crfseg", 1) == of(rows, "crfseg", 1)
 assert of([*rows, forced], "crfseg", 1, "baseline") == [forced] and of(rows, "nobody", 1) == []
 
 from xml.etree import ElementTree
-ElementTree.fromstring(roofline(100, {{"memory": 20, "L2": 500}}, 7, 80, {{"here": 30}}))
+memories = {{"memory": 20, "L2": 500}}
+ElementTree.fromstring(roofline({{"peak": 100}}, memories, 7, 80, {{"here": 30}}))
 """
 
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What this machine can do, in loops that do nothing else: `machine THREADS` prints lines of
 //   clock|fma|read  threads  bytes  cycles, floating-point operations or bytes a second
-// as the best of several tries, since peaks are asked for. Vectors are as wide as the library's.
+// as the best of several tries, since peaks are asked for. The bytes are those of the vectors that
+// are multiplied (the library's, then the widest there are) and of the set that is read.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -20,7 +21,11 @@ constexpr int lanes = 8;
 #else
 constexpr int lanes = 4;
 #endif
-typedef float Vector __attribute__((vector_size(lanes * sizeof(float))));
+template <int width>
+struct Floats {
+  typedef float Vector __attribute__((vector_size(width * sizeof(float))));
+};
+typedef Floats<lanes>::Vector Vector;
 constexpr int n_chains = 12;  // enough to hide a latency of 4 cycles on 3 pipes
 constexpr int n_tries = 5;
 constexpr double seconds_per_try = 0.05;
@@ -85,19 +90,21 @@ void add_in_a_chain() {
 
 constexpr int n_steps = 4096;
 
+template <int width>
 void multiply_and_add() {
-  Vector sums[n_chains] = {}, factor, term;
-  for (int lane = 0; lane < lanes; ++lane) {
+  typedef typename Floats<width>::Vector V;
+  V sums[n_chains] = {}, factor, term;
+  for (int lane = 0; lane < width; ++lane) {
     factor[lane] = 0.5F;
     term[lane] = 1.0F;
   }
   touch(&factor);
   touch(&term);
-  const Vector a = factor, b = term;
+  const V a = factor, b = term;
   for (int i = 0; i < n_steps; ++i) {
-    for (Vector& sum : sums) sum = sum * a + b;
+    for (V& sum : sums) sum = sum * a + b;
   }
-  for (Vector& sum : sums) touch(&sum);
+  for (V& sum : sums) touch(&sum);
 }
 
 void read(const std::vector<float>& values) {
@@ -117,11 +124,22 @@ void print(const char* what, int n_threads, std::int64_t bytes, double value) {
   std::printf("%s %d %lld %.6g\n", what, n_threads, static_cast<long long>(bytes), value);
 }
 
+std::function<std::function<void()>(int)> for_all(void (*work)()) {
+  return [work](int) { return std::function<void()>(work); };
+}
+
+template <int width>
+void measure_multiply_adds(int n_threads) {
+  const double repeats = total_rate(n_threads, for_all(multiply_and_add<width>));
+  print("fma", n_threads, width * sizeof(float), 2.0 * n_steps * n_chains * width * repeats);
+}
+
 void measure(int n_threads) {
-  const auto share = [](auto work) { return [work](int) { return std::function<void()>(work); }; };
-  print("clock", n_threads, 0, n_adds * total_rate(n_threads, share(add_in_a_chain)) / n_threads);
-  print("fma", n_threads, 0,
-        2.0 * n_steps * n_chains * lanes * total_rate(n_threads, share(multiply_and_add)));
+  print("clock", n_threads, 0, n_adds * total_rate(n_threads, for_all(add_in_a_chain)) / n_threads);
+  measure_multiply_adds<lanes>(n_threads);
+#if defined(__AVX512F__)
+  measure_multiply_adds<16>(n_threads);
+#endif
   for (std::int64_t bytes = 32 << 10; bytes <= 512 << 20; bytes *= 4) {
     const std::int64_t part = bytes / n_threads / (8 * lanes * 4) * (8 * lanes * 4);
     const double repeats = total_rate(n_threads, [part](int) {
