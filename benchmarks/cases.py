@@ -23,6 +23,7 @@ class Problem(NamedTuple):
 
     probs: NDArray[np.float32]  # (C, H, W)
     image: Photo  # (H, W, 3) uint8
+    scores: NDArray[np.float32] | None = None  # (C, h, w) that probs were made of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Case:
         photo = load_photo(self.source(data), data / "photos" if data else None)
         image = fit(photo, self.height, self.width)
         scores = synthetic_scores(image, self.n_labels, self.n_live, self.confidence, seed=7)
-        return Problem(probabilities(scores, self.height, self.width), image)
+        return Problem(probabilities(scores, self.height, self.width), image, scores)
 
 
 class NoiseCase(Case):
@@ -60,7 +61,7 @@ class NoiseCase(Case):
 
     def load(self, data: Path | None = None) -> Problem:
         """The same arrays in every run."""
-        _, image = super().load(data)
+        image = super().load(data).image
         noise = np.random.default_rng(7).normal(size=(self.n_labels, self.height, self.width))
         return Problem(softmax(np.asarray(2 * noise, np.float32)), image)
 
@@ -100,7 +101,7 @@ class RealCase:
         """Half-pixel bilinear upsampling by 8, cut to the image, softmax."""
         image = read_photo(self.image_file)
         logits = np.load(self.logits_file)[self.entry].astype(np.float32)
-        return Problem(probabilities(logits, *image.shape[:2]), image)
+        return Problem(probabilities(logits, *image.shape[:2]), image, logits)
 
 
 def real_cases(data: Path) -> Iterator[RealCase]:

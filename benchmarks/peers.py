@@ -3,7 +3,9 @@
 
 Every one does the same work: (C, H, W) float32 probabilities and an (H, W, 3) uint8 image in, the
 mean field of two Potts kernels with symmetric normalisation after 10 iterations out, as a
-(C, H, W) float32 array. Libraries are imported when a contender is made, not with this file.
+(C, H, W) float32 array. "crfseg coarse" and "crfseg labels" get the coarse scores instead, which
+they stretch themselves, and the latter gives (H, W) labels. Libraries are imported when a contender
+is made, not with this file.
 """
 
 import inspect
@@ -29,6 +31,7 @@ class Contender(NamedTuple):
     isa: str
     threads: int
     refine: Refine
+    takes: str = "probs"  # or "scores"
 
 
 class Variant(NamedTuple):
@@ -37,13 +40,17 @@ class Variant(NamedTuple):
     shown: str  # in tables
     arguments: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
     cache_bytes: int = 0
+    takes: str = "probs"
 
 
+COARSE = {"kind": "logits", "layout": "CHW", "upsample": "half-pixel"}
 VARIANTS = {
     "crfseg fast": Variant("crfseg"),
     "crfseg fine": Variant("crfseg fine", {"accuracy": "fine"}),
     "crfseg full": Variant("crfseg full", {"skip": False}),
     "crfseg cached": Variant("crfseg cached", cache_bytes=1 << 30),
+    "crfseg coarse": Variant("crfseg coarse", {**COARSE, "returns": "probs"}, takes="scores"),
+    "crfseg labels": Variant("crfseg labels", {**COARSE, "returns": "labels"}, takes="scores"),
 }
 
 
@@ -74,20 +81,20 @@ def crfseg(variant: Variant, threads: int, isa: str | None) -> Contender:
     if variant.cache_bytes:
         library.set_cache_limit(variant.cache_bytes)
 
-    def refine(probs: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
+    def refine(x: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
         result: Floats = library.refine(
-            probs,
+            x,
             image,
-            kind="probs",
             spatial=parameters.spatial,
             bilateral=parameters.bilateral,
             iterations=ITERATIONS,
             threads=n_threads,
-            **variant.arguments,
+            **{"kind": "probs", **variant.arguments},
         )
         return result
 
-    return Contender(variant.shown, library.__version__, library.info()["isa"], n_threads, refine)
+    isa = library.info()["isa"]
+    return Contender(variant.shown, library.__version__, isa, n_threads, refine, variant.takes)
 
 
 def pydensecrf2() -> Contender:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One contender, one case, one process: what ``bench_refine.py`` starts for every measurement.
 
-Reads ``probs.npy`` and ``image.npy`` from the folder it is given and prints one line of JSON:
+Reads the contender's inputs from the folder it is given and prints one line of JSON:
 seconds of the first call (cold) and of those after it (warm), and the peak of resident memory above
 what was resident once the libraries and the inputs were loaded.
 """
@@ -47,13 +47,13 @@ def enough(warm: list[float]) -> bool:
 def main() -> None:
     folder, name, parameters, threads, isa, answer = sys.argv[1:]
     who = contender(name, int(threads), isa or None)
-    probs, image = (np.load(Path(folder, file)) for file in ("probs.npy", "image.npy"))
+    x, image = (np.load(Path(folder, f"{what}.npy")) for what in (who.takes, "image"))
     before = reset_peak()
 
     seconds: list[float] = []
     while True:
         start = time.perf_counter()
-        q = who.refine(probs, image, PARAMETERS[parameters])
+        q = who.refine(x, image, PARAMETERS[parameters])
         seconds.append(time.perf_counter() - start)
         if enough(seconds[1:]):
             break

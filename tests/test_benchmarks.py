@@ -38,9 +38,19 @@ report = run_worker(folder, Entry("crfseg fast"), DEFAULT, folder / "q.npy")
 assert report["name"] == "crfseg" and report["threads"] == 1
 assert report["cold"] > 0 and report["warm"] > 0
 spatial, bilateral = PARAMETERS[DEFAULT]
-np.save(folder / "expected.npy", crfseg.refine(*problem, spatial=spatial, bilateral=bilateral))
+kernels = dict(spatial=spatial, bilateral=bilateral)
+np.save(folder / "expected.npy", crfseg.refine(problem.probs, problem.image, **kernels))
 agreement = compare(folder / "q.npy", folder / "expected.npy")
 assert agreement == (1, 0, 0), agreement
+
+np.save(folder / "scores.npy", problem.scores)
+run_worker(folder, Entry("crfseg coarse"), DEFAULT, folder / "coarse.npy")
+coarse = compare(folder / "coarse.npy", folder / "expected.npy")
+assert coarse.labels > 0.999 and coarse.max_dq < 1e-3, coarse
+run_worker(folder, Entry("crfseg labels"), DEFAULT, folder / "labels.npy")
+labels = compare(folder / "labels.npy", folder / "expected.npy")
+assert np.load(folder / "labels.npy").shape == (48, 64)
+assert labels.labels == coarse.labels and labels.mean_dq == 0
 
 row = Row.of(
     case="small", group="set", photo="coffee", size=(64, 48, 4), parameters=DEFAULT,
