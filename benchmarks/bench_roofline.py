@@ -45,7 +45,7 @@ class Measured:
 
 def measure_machine(programs: Path, isa: str, threads: int) -> list[Measured]:
     """Clock, multiply-adds and reading, as ``machine_ISA`` prints them."""
-    command = [programs / f"machine_{isa}", str(threads)]
+    command = [str(programs / f"machine_{isa}"), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     words = [line.split() for line in done.stdout.splitlines()]
     return [
@@ -68,7 +68,7 @@ def measure_stages(
         problem.probs.tofile(probabilities)
         words += [f"image={image}", f"probabilities={probabilities}"]
         for threads in thread_counts:
-            command = [programs / "stages", *words, f"threads={threads}"]
+            command = [str(programs / "stages"), *words, f"threads={threads}"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             for line in done.stdout.splitlines()[1:]:
                 stage, seconds = line.split()

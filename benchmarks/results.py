@@ -2,7 +2,7 @@
 """What runs have left in ``benchmarks/results``, read back as the rows they were."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from bench_roofline import CALL, ITERATION, Measured
 from table import Row
 
 T = TypeVar("T", Row, Verdict, Measured)
-READERS = {
+READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
     "float": float,

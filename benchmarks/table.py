@@ -2,6 +2,7 @@
 """Rows of the benchmark tables: medians, spread, how they print, the CSV."""
 
 import csv
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -47,6 +48,14 @@ def spread(values: Sequence[float]) -> float:
     """Interquartile range as a share of the median."""
     low, high = np.percentile(values, [25, 75])
     return float((high - low) / np.median(values))
+
+
+def number(value: float) -> str:
+    """Three digits, never as a power of ten."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 4)}f}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,8 @@ class Row:
         what = f"{self.case} {self.width}x{self.height} C={self.labels} it={self.iterations}"
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         who = f"refine | {what} {self.parameters} | {self.contender} {threads} {self.isa}"
-        times = f"{self.warm_ms:.3g} ms warm, {self.cold_ms:.3g} cold | {self.peak_mb:.3g} MB"
+        times = f"{number(self.warm_ms)} ms warm, {number(self.cold_ms)} cold"
+        times += f" | {number(self.peak_mb)} MB"
         if self.peer == f"{self.contender} {self.version}":
             return f"{who} | {times}"
         spread = f"median of {self.rounds}, iqr {self.warm_ratio_iqr:.0%}"

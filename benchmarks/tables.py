@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from cases import HEADLINE
 from parameters import DEFAULT
 from results import Results, of
-from table import Row, median
+from table import Row, median, number
 from work import floor_cycles
 
 PEER, OURS = "pydensecrf2", "crfseg"
@@ -20,14 +20,6 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Markdown; no rows, no table."""
     body = [f"| {' | '.join(row)} |" for row in rows]
     return [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles), *body] if body else []
-
-
-def number(value: float) -> str:
-    """Three digits, never as a power of ten."""
-    if value == 0:
-        return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(digits, 4)}f}"
 
 
 def percent(share: float) -> str:

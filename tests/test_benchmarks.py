@@ -207,8 +207,8 @@ import render
 from bars import Verdict
 from figure import roofline
 from results import Results, of, read_rows
-from tables import TABLES, number, percent
-from table import read_machine, write_csv
+from table import number, read_machine, write_csv
+from tables import TABLES, percent
 
 sys.argv = ["render.py", "--check"]
 render.main()
@@ -217,7 +217,7 @@ results = Results.read(Path(render.__file__).with_name("results"))
 nothing = Results([], [], [], [])
 assert all(made(nothing) == [] for made in TABLES.values())
 for document in render.DOCUMENTS:
-    text = document.read_text()
+    text = document.read_text(encoding="utf-8")
     assert text.count("<!-- table") == text.count("<!-- end -->") == len(render.BLOCK.findall(text))
 words = "a\\n<!-- table: speed -->\\nold\\n<!-- end -->\\nb\\n"
 filled = render.filled(words, results)
