@@ -3,17 +3,14 @@
 // are first touched by the thread that works on them, and nothing is cleared twice.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 #include <new>
 #include <type_traits>
 #include <utility>
+
+#include "memory.h"
 
 namespace crfseg {
 
@@ -22,58 +19,49 @@ class Buffer {
   static_assert(std::is_trivially_copyable_v<T>, "Buffer does not run constructors");
 
  public:
-  static constexpr std::size_t alignment = 64;  // a cache line, and the widest vector
-  static constexpr std::size_t huge_page = std::size_t{1} << 21;
-
   Buffer() = default;
   explicit Buffer(std::int64_t size) { resize(size); }
   Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+      : block_(std::exchange(other.block_, {})), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
+    std::swap(block_, other.block_);
     std::swap(size_, other.size_);
     return *this;
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { std::free(data_); }
+  ~Buffer() { give_back(block_); }
 
   // Contents are lost unless the size stays as it is. Throws std::bad_alloc.
-  void resize(std::int64_t size) {
+  void resize(std::int64_t size) { allocate(size, true); }
+
+  // As resize, for what will be touched in part: pages stay small.
+  void reserve(std::int64_t size) { allocate(size, false); }
+
+  T* data() { return static_cast<T*>(block_.data); }
+  const T* data() const { return static_cast<const T*>(block_.data); }
+  std::int64_t size() const { return size_; }
+  std::int64_t nbytes() const { return size_ * static_cast<std::int64_t>(sizeof(T)); }
+  T& operator[](std::int64_t i) { return data()[i]; }
+  const T& operator[](std::int64_t i) const { return data()[i]; }
+  T* begin() { return data(); }
+  T* end() { return data() + size_; }
+  const T* begin() const { return data(); }
+  const T* end() const { return data() + size_; }
+
+ private:
+  void allocate(std::int64_t size, bool whole) {
     if (size == size_) return;
-    std::free(std::exchange(data_, nullptr));
+    give_back(std::exchange(block_, {}));
     size_ = 0;
     if (size <= 0) return;
     const auto count = static_cast<std::size_t>(size);
-    if (count > (std::numeric_limits<std::size_t>::max() - huge_page) / sizeof(T)) {
-      throw std::bad_alloc();
-    }
-    const std::size_t bytes = count * sizeof(T);
-    const std::size_t boundary = bytes < 8 * huge_page ? alignment : huge_page;
-    const std::size_t whole = (bytes + boundary - 1) / boundary * boundary;
-    data_ = static_cast<T*>(std::aligned_alloc(boundary, whole));
-    if (data_ == nullptr) throw std::bad_alloc();
+    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc();
+    block_ = take_block(count * sizeof(T), whole);
     size_ = size;
-#if defined(__linux__)
-    // Fewer page faults in large buffers, as numpy has it for its arrays. Smaller ones would round
-    // memory up by more than it is worth.
-    if (boundary == huge_page) madvise(data_, whole, MADV_HUGEPAGE);
-#endif
   }
 
-  T* data() { return data_; }
-  const T* data() const { return data_; }
-  std::int64_t size() const { return size_; }
-  std::int64_t nbytes() const { return size_ * static_cast<std::int64_t>(sizeof(T)); }
-  T& operator[](std::int64_t i) { return data_[i]; }
-  const T& operator[](std::int64_t i) const { return data_[i]; }
-  T* begin() { return data_; }
-  T* end() { return data_ + size_; }
-  const T* begin() const { return data_; }
-  const T* end() const { return data_ + size_; }
-
- private:
-  T* data_ = nullptr;
+  Block block_;
   std::int64_t size_ = 0;
 };
 

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -29,6 +30,8 @@ enum class Normalization : int { none = 0, before = 1, after = 2, symmetric = 3 
 
 constexpr int max_passes = 8;
 
+struct BlurPlan;  // cpu/blur_plan.h
+
 class Lattice {
  public:
   // features: (n_points, dim) in units of their standard deviations, finite.
@@ -40,6 +43,8 @@ class Lattice {
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain; found once.
   const Buffer<float>& normalizer(int threads) const;
+  // The order in which the blur walks the vertices; found once.
+  const BlurPlan& blur_plan(int threads) const;
   std::int64_t n_local() const { return local_begin.back(); }
   std::int64_t local_rows(std::int64_t strip) const {
     return local_begin[strip + 1] - local_begin[strip];
@@ -65,6 +70,8 @@ class Lattice {
  private:
   mutable std::mutex normalizer_mutex_;
   mutable Buffer<float> normalizer_;
+  mutable std::mutex plan_mutex_;
+  mutable std::shared_ptr<const BlurPlan> plan_;
 };
 
 // One pass of the blur along an axis is [side, 1 - 2 side, side]. K&K's 1/4 for a single pass. Two

@@ -32,6 +32,21 @@ struct UnaryReport {
   std::int64_t low_at = -1;
   float off = 0.0F;  // probabilities: the largest |sum over labels - 1|
   std::int64_t off_at = -1;
+  double offset = 0.0;  // energies: the sum over points of the lowest, which is left out of rows
+};
+
+namespace kernels {
+struct UnarySource;
+}
+
+// Where unaries are: in rows of the field's own, or still with the caller.
+struct UnarySupply {
+  const float* rows = nullptr;    // (n_points, width) of -U up to a constant per point; or null:
+  LabelView<const float> values;  // of this kind
+  UnaryKind kind = UnaryKind::energies;
+  float clip = 0.0F;
+
+  kernels::UnarySource strip(const Strips& strips, std::int64_t s, int width) const;
 };
 
 // mu(a, b): Potts [a != b]; a vector v stands for -diag(v); or a full matrix, row a, column b.
@@ -45,15 +60,20 @@ struct InferenceOptions {
   float tolerance = 0.0F;  // stop once max |Q' - Q| is below it
   float damping = 0.0F;    // z' = damping z + (1 - damping) (-U - message), Q = softmax(z)
   bool trace = false;      // free energy of every Q on the way
+  bool skip = false;       // leave points alone that cannot have moved (cpu/skipping.h)
   int threads = 1;
-  std::function<void()> between_iterations;  // may throw to end the inference
+  std::function<void()> between_iterations;               // may throw to end the inference
+  std::function<void(const UnaryReport&)> after_reading;  // of a lent unary; may throw as well
 };
 
 struct Inference {
   int iterations = 0;
   float max_change = 0.0F;  // of the last iteration; NaN unless tolerance or trace asked for it
   std::vector<double> trace;
+  std::int64_t evaluations = 0;  // of points, in all iterations
 };
+
+class FieldKernel;
 
 class MeanField {
  public:
@@ -65,6 +85,8 @@ class MeanField {
   MeanField& operator=(const MeanField&) = delete;
 
   UnaryReport set_unary(LabelView<const float> values, UnaryKind kind, float clip, int threads);
+  // As set_unary, but the values stay where they are and are read by `infer` alone.
+  void lend_unary(LabelView<const float> values, UnaryKind kind, float clip);
   void add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization, float weight,
                   Compatibility compatibility, bool exclude_self, int threads);
   void clear_kernels();
@@ -80,7 +102,6 @@ class MeanField {
   int n_labels() const { return n_labels_; }
 
  private:
-  struct Kernel;
   struct Pass;
 
   struct Totals {
@@ -88,6 +109,12 @@ class MeanField {
     double energy = 0.0;
   };
 
+  UnaryReport load_rows(int threads);
+  bool can_skip(bool given_q, const InferenceOptions& options) const;
+  bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
+                      Inference* result);
+  void infer_fully(LabelView<const float> start, const InferenceOptions& options,
+                   LabelView<float> out, std::int32_t* labels, Inference* result);
   Totals run(const Pass& pass);
   void exchange(int threads);
   void load_q(LabelView<const float> q, int threads);
@@ -100,10 +127,11 @@ class MeanField {
   std::mutex mutex_;  // one inference at a time: they share what follows
   Strips strips_;
   int n_labels_, width_;
+  UnarySupply unary_;
   Buffer<float> log_unary_;    // (n_points, width): -U, energies counted from each point's lowest,
   double unary_offset_ = 0.0;  // whose sum this is
   Buffer<float> q_, z_;        // (n_points, width) where somebody needs them
-  std::vector<std::unique_ptr<Kernel>> kernels_;
+  std::vector<std::unique_ptr<FieldKernel>> kernels_;
 };
 
 }  // namespace crfseg

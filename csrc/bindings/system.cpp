@@ -4,6 +4,7 @@
 #include "bindings/bindings.h"
 #include "cpu/dispatch.h"
 #include "error.h"
+#include "memory.h"
 
 namespace crfseg {
 namespace bindings {
@@ -44,6 +45,9 @@ void bind_system(py::module_& module) {
   module.def("available_isas", &available_isas);
   module.def("isa", [] { return std::string(active_kernels().name); });
   module.def("set_isa", &set_isa, py::arg("name"));
+  module.def("set_cache_limit", &set_cache_limit, py::arg("bytes"));
+  module.def("clear_cache", &clear_cache);
+  module.def("cached_bytes", &cached_bytes);
 }
 
 }  // namespace bindings

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // How a lattice vertex is packed into one integer without loss: the remainder in the lowest bits,
-// then the quotients of all coordinates but the last (math/permutohedral.h), each counted from the
-// lowest that can occur. Steps between vertices are additions of constants.
+// then the quotients of all coordinates but the widest (math/permutohedral.h; they add up to what
+// the remainder tells), each counted from the lowest that can occur. Steps between vertices are
+// additions of constants.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +18,25 @@ static_assert(kernels::max_corners == permutohedral::max_corners);
 struct KeyRanges {
   int dim = 0;
   float scale[permutohedral::max_dim] = {};  // as permutohedral::elevate wants it
-  std::int64_t lowest[permutohedral::max_dim] = {};
-  int bits[permutohedral::max_dim] = {};
-  int remainder_bits = 0, total_bits = 0;
+  std::int64_t lowest[permutohedral::max_corners] = {};
+  std::int64_t highest[permutohedral::max_corners] = {};
+  int bits[permutohedral::max_corners] = {};  // of each quotient in a key; 0: left out
+  int omitted = 0, remainder_bits = 0, total_bits = 0;
 
   // rounds: of filling; lo, hi: (dim) ranges of the features. Throws KeyRange.
   static KeyRanges of(int dim, int passes, int rounds, const float* lo, const float* hi);
-  kernels::SimplexFrame frame() const;
+
+  // Keys lie below this, if they have less than 32 bits.
+  std::int64_t end_of_keys() const;
+  // The same coordinates packed the way of these ranges: how far apart their keys can be.
+  std::int64_t span_of_keys(const KeyRanges& part) const;
+
+  int order_bits() const;
+  bool names_fit() const { return total_bits - remainder_bits + order_bits() <= 64; }
+  kernels::SimplexFrame frame(bool wants_vertices) const;
+
+ private:
+  int shift(int coordinate) const;
 };
 
 template <class Key>
@@ -32,19 +45,19 @@ class KeyLayout {
   explicit KeyLayout(const KeyRanges& ranges) : dim_(ranges.dim) {
     int shift = ranges.remainder_bits;
     remainder_mask_ = (Key{1} << shift) - 1;
-    for (int i = 0; i < dim_; ++i) {
-      unit_[i] = Key{1} << shift;
+    for (int i = 0; i <= dim_; ++i) {
       lowest_[i] = ranges.lowest[i];
+      if (i == ranges.omitted) continue;
+      unit_[i] = Key{1} << shift;
       shift += ranges.bits[i];
       all_ += unit_[i];
     }
-    unit_[dim_] = 0;
   }
 
-  // The vertex of remainder 0 with these quotients.
+  // The vertex of remainder 0 with these quotients, one per coordinate.
   Key origin(const std::int64_t* quotient) const {
     Key key = 0;
-    for (int i = 0; i < dim_; ++i) key += static_cast<Key>(quotient[i] - lowest_[i]) * unit_[i];
+    for (int i = 0; i <= dim_; ++i) key += static_cast<Key>(quotient[i] - lowest_[i]) * unit_[i];
     return key;
   }
 
@@ -65,7 +78,7 @@ class KeyLayout {
   int dim_;
   Key remainder_mask_ = 0, all_ = 0;
   Key unit_[permutohedral::max_corners] = {};
-  std::int64_t lowest_[permutohedral::max_dim] = {};
+  std::int64_t lowest_[permutohedral::max_corners] = {};
 };
 
 }  // namespace crfseg

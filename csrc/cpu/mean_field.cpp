@@ -4,112 +4,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 
 #include "cpu/dispatch.h"
-#include "cpu/scales.h"
+#include "cpu/field_kernel.h"
 #include "cpu/scratch.h"
-#include "cpu/vertex_rows.h"
+#include "cpu/skipping.h"
+#include "cpu/unary_supply.h"
 #include "parallel.h"
 
 namespace crfseg {
-namespace {
-
-kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t begin) {
-  return {const_cast<float*>(view.data) + begin * view.point_stride, view.label_stride,
-          view.point_stride};
-}
-
-// Rows (n_labels, width) of -w gain mu: row b holds what label b adds to every label.
-std::vector<float> message_matrix(const Compatibility& compatibility, float weight, int n_labels,
-                                  int width) {
-  std::vector<float> rows(static_cast<std::size_t>(n_labels) * width, 0.0F);
-  for (int a = 0; a < n_labels; ++a) {
-    for (int b = 0; b < n_labels; ++b) {
-      const float mu = compatibility.values[static_cast<std::size_t>(a) * n_labels + b];
-      rows[static_cast<std::size_t>(b) * width + a] = -weight * mu;
-    }
-  }
-  return rows;
-}
-
-}  // namespace
-
-struct MeanField::Kernel {
-  Kernel(std::shared_ptr<const Lattice> shared, Normalization mode, float w,
-         const Compatibility& mu, bool exclude, int n_labels, int width, int threads)
-      : lattice(std::move(shared)),
-        scales(*lattice, mode, threads),
-        rows(*lattice, width),
-        normalization(mode),
-        weight(w),
-        kind(mu.kind) {
-    const float factor_weight = w * scales.gain();
-    const bool diagonal = kind != Compatibility::Kind::matrix;
-    // Potts is taken as -1 times the identity, which differs by the same amount for all labels.
-    factor.assign(static_cast<std::size_t>(width), diagonal ? 0.0F : 1.0F);
-    for (int a = 0; diagonal && a < n_labels; ++a) {
-      factor[a] = factor_weight * (kind == Compatibility::Kind::vector ? mu.values[a] : 1.0F);
-    }
-    if (!diagonal) matrix = message_matrix(mu, factor_weight, n_labels, width);
-    if (exclude) {
-      self.resize(lattice->n_points);
-      self_response(*lattice, threads, self.data());
-      for (std::int64_t p = 0; p < self.size(); ++p) {
-        if (scales.slice(p) != nullptr) self[p] *= *scales.slice(p);
-        if (scales.splat(p) != nullptr) self[p] *= *scales.splat(p);
-      }
-    }
-  }
-
-  kernels::Message message(std::int64_t strip, float* incoming, bool splat) {
-    const std::int64_t begin = lattice->strips.begin(strip);
-    const std::int64_t corner = begin * (lattice->dim + 1);
-    kernels::Message m{};
-    m.at = {lattice->dim + 1, lattice->corner_row.data() + corner,
-            lattice->corner_weight.data() + corner};
-    m.slice_scale = scales.slice(begin);
-    m.splat_scale = scales.splat(begin);
-    m.incoming = incoming;
-    m.outgoing = splat ? rows.cleared_rows(strip) : nullptr;
-    if (self.size() > 0) {
-      m.self = self.data() + begin;
-      m.self_factor = factor.data();
-      m.self_rows = kind == Compatibility::Kind::matrix ? matrix.data() : nullptr;
-    }
-    if (incoming != nullptr) rows.fetch(strip, factor.data(), incoming);
-    return m;
-  }
-
-  // Half of the sum of w K~ over all pairs of points.
-  double half_total_weight(int threads) {
-    if (!half_total) {
-      const std::vector<float> ones(static_cast<std::size_t>(lattice->n_points), 1.0F);
-      std::vector<float> mass(ones.size());
-      lattice_filter(*lattice, normalization, false, ones.data(), 1, threads, mass.data());
-      double total = 0.0;
-      for (const float m : mass) total += static_cast<double>(m);
-      for (const float s : self) total -= static_cast<double>(s * scales.gain());
-      half_total = 0.5 * static_cast<double>(weight) * total;
-    }
-    return *half_total;
-  }
-
-  std::int64_t nbytes() const { return rows.nbytes() + scales.nbytes() + self.nbytes(); }
-
-  std::shared_ptr<const Lattice> lattice;
-  Scales scales;
-  VertexRows rows;
-  Normalization normalization;
-  float weight;
-  Compatibility::Kind kind;
-  std::vector<float> factor;  // (width) what blurred rows are multiplied by on their way to points
-  std::vector<float> matrix;  // (n_labels, width), see message_matrix; empty where not needed
-  Buffer<float> self;         // (n_points) with exclude_self: the diagonal of K~ / gain
-  std::optional<double> half_total;  // half_total_weight, once asked for
-};
-
 struct MeanField::Pass {
   bool slice = true, splat = true;
   bool change = false, energy = false, entropy = true;
@@ -124,8 +28,7 @@ MeanField::MeanField(std::int64_t n_points, int n_labels)
     : strips_(Strips::of(n_points)),
       n_labels_(n_labels <= max_labels ? n_labels
                                        : throw std::invalid_argument("at most 2^20 labels")),
-      width_(std::max(4, row_width(n_labels))),
-      log_unary_(n_points * width_) {}
+      width_(std::max(4, row_width(n_labels))) {}
 
 MeanField::~MeanField() = default;
 
@@ -138,38 +41,28 @@ std::int64_t MeanField::nbytes() const {
 UnaryReport MeanField::set_unary(LabelView<const float> values, UnaryKind kind, float clip,
                                  int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const float infinity = std::numeric_limits<float>::infinity();
+  unary_ = {nullptr, values, kind, clip};
+  return load_rows(threads);
+}
+
+void MeanField::lend_unary(LabelView<const float> values, UnaryKind kind, float clip) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  unary_ = {nullptr, values, kind, clip};
+}
+
+UnaryReport MeanField::load_rows(int threads) {
+  log_unary_.resize(strips_.n_points * width_);
   std::vector<kernels::UnaryStats> parts(static_cast<std::size_t>(strips_.count));
   parallel_for(strips_.count, threads, [&](std::int64_t s) {
     const std::int64_t begin = strips_.begin(s);
-    parts[s] = {-1, -1, -1, infinity, 0.0F, 0.0};
-    active_kernels().load_unary(strip_of(values, begin), static_cast<kernels::UnaryKind>(kind),
-                                clip, strips_.end(s) - begin, n_labels_, width_,
-                                log_unary_.data() + begin * width_, &parts[s]);
+    parts[s] = empty_stats();
+    active_kernels().load_unary(
+        strip_of(unary_.values, begin), static_cast<kernels::UnaryKind>(unary_.kind), unary_.clip,
+        strips_.end(s) - begin, n_labels_, width_, log_unary_.data() + begin * width_, &parts[s]);
   });
-  UnaryReport report;
-  report.low = infinity;
-  unary_offset_ = 0.0;
-  for (std::int64_t s = 0; s < strips_.count; ++s) {
-    // Strips count places in themselves.
-    const kernels::UnaryStats& part = parts[s];
-    unary_offset_ += part.offset;
-    const std::int64_t n = strips_.end(s) - strips_.begin(s);
-    const auto flat = [&](std::int64_t place) {
-      return place / n * strips_.n_points + strips_.begin(s) + place % n;
-    };
-    if (part.bad >= 0 && (report.bad < 0 || flat(part.bad) < report.bad)) {
-      report.bad = flat(part.bad);
-    }
-    if (part.low < report.low) {
-      report.low = part.low;
-      report.low_at = flat(part.low_at);
-    }
-    if (part.off > report.off) {
-      report.off = part.off;
-      report.off_at = strips_.begin(s) + part.off_at;
-    }
-  }
+  unary_ = {log_unary_.data(), {}, UnaryKind::energies, 0.0F};
+  const UnaryReport report = merge(strips_, parts);
+  unary_offset_ = report.offset;
   return report;
 }
 
@@ -177,9 +70,9 @@ void MeanField::add_kernel(std::shared_ptr<const Lattice> lattice, Normalization
                            float weight, Compatibility compatibility, bool exclude_self,
                            int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  kernels_.push_back(std::make_unique<Kernel>(std::move(lattice), normalization, weight,
-                                              compatibility, exclude_self, n_labels_, width_,
-                                              threads));
+  kernels_.push_back(std::make_unique<FieldKernel>(std::move(lattice), normalization, weight,
+                                                   compatibility, exclude_self, n_labels_, width_,
+                                                   threads));
 }
 
 void MeanField::clear_kernels() {
@@ -189,25 +82,20 @@ void MeanField::clear_kernels() {
 
 void MeanField::exchange(int threads) {
   std::vector<VertexRows*> all;
-  for (const auto& kernel : kernels_) all.push_back(&kernel->rows);
+  for (const auto& kernel : kernels_) all.push_back(&kernel->rows());
   VertexRows::blur(all, false, threads);
-  for (const auto& kernel : kernels_) {
-    if (kernel->kind == Compatibility::Kind::matrix) {
-      kernel->rows.mix(kernel->matrix.data(), n_labels_, threads);
-    }
-  }
+  for (const auto& kernel : kernels_) kernel->mix(threads);
 }
 
 MeanField::Totals MeanField::run(const Pass& wanted) {
-  int batch = 32;
-  while (batch > 8 && batch * width_ > 8192) batch /= 2;
+  const int batch = batch_points(width_);
   std::vector<std::int64_t> incoming_at;
   std::int64_t scratch_size = batch * width_;
   for (const auto& kernel : kernels_) {
     incoming_at.push_back(scratch_size);
     std::int64_t most = 0;
     for (std::int64_t s = 0; s < strips_.count; ++s) {
-      most = std::max(most, kernel->lattice->local_rows(s));
+      most = std::max(most, kernel->lattice().local_rows(s));
     }
     if (wanted.slice) scratch_size += most * width_;
   }
@@ -278,7 +166,7 @@ void MeanField::start_damping(bool given_q, int threads) {
 
 bool MeanField::excludes_self() const {
   return std::any_of(kernels_.begin(), kernels_.end(),
-                     [](const auto& kernel) { return kernel->self.size() > 0; });
+                     [](const auto& kernel) { return kernel->excludes_self(); });
 }
 
 Inference MeanField::infer(LabelView<const float> start, const InferenceOptions& options,
@@ -288,6 +176,49 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   Inference result;
+  result.max_change = std::numeric_limits<float>::quiet_NaN();
+  if (!can_skip(static_cast<bool>(start), options) ||
+      !infer_skipping(options, out, labels, &result)) {
+    infer_fully(start, options, out, labels, &result);
+  }
+  return result;
+}
+
+// Where nothing is asked for that needs every point's Q in every iteration, and two full iterations
+// leave enough to skip.
+bool MeanField::can_skip(bool given_q, const InferenceOptions& options) const {
+  return options.skip && options.iterations > 2 && !given_q && options.damping == 0.0F &&
+         options.tolerance == 0.0F && !options.trace && !kernels_.empty() && !excludes_self();
+}
+
+// Whether it came to the end; if not, nothing is lost but time.
+bool MeanField::infer_skipping(const InferenceOptions& options, LabelView<float> out,
+                               std::int32_t* labels, Inference* result) {
+  Skipping skipping(unary_, kernels_, strips_, n_labels_, width_, out, labels, options.threads);
+  const UnaryReport report = skipping.start();
+  if (unary_.rows == nullptr && options.after_reading) options.after_reading(report);
+  for (int i = 0; i < options.iterations; ++i) {
+    if (options.between_iterations) options.between_iterations();
+    exchange(options.threads);
+    if (i > 0) {
+      skipping.step(i + 1 == options.iterations);
+    } else if (!skipping.settle()) {
+      return false;
+    }
+  }
+  skipping.write();
+  result->iterations = options.iterations;
+  result->evaluations = skipping.evaluations();
+  return true;
+}
+
+void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions& options,
+                            LabelView<float> out, std::int32_t* labels, Inference* result) {
+  if (unary_.rows == nullptr) {
+    const UnaryReport report = load_rows(options.threads);
+    if (options.after_reading) options.after_reading(report);
+  }
+  for (const auto& kernel : kernels_) kernel->keep_sums(false, options.threads);
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || excludes_self();
   const bool given = static_cast<bool>(start);
@@ -316,23 +247,23 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
   while (!done) {
     if (options.between_iterations) options.between_iterations();
     exchange(options.threads);
-    if (options.trace) result.trace.push_back(evaluate(true, options.threads));
-    ++result.iterations;
-    const bool last = result.iterations == options.iterations;
+    if (options.trace) result->trace.push_back(evaluate(true, options.threads));
+    ++result->iterations;
+    const bool last = result->iterations == options.iterations;
     if (last && !watch) {
       step.out = out;
       step.labels = labels;
       step.splat = false;
     }
     const Totals totals = run(step);
-    if (watch) result.max_change = totals.change;
+    if (watch) result->max_change = totals.change;
     done = last || (options.tolerance > 0.0F && totals.change < options.tolerance);
   }
   if (options.trace) {
     exchange(options.threads);
-    result.trace.push_back(evaluate(true, options.threads));
+    result->trace.push_back(evaluate(true, options.threads));
   }
-  if (watch && result.iterations > 0) {
+  if (watch && result->iterations > 0) {
     Pass write;
     write.threads = options.threads;
     write.slice = write.splat = false;
@@ -341,10 +272,8 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
     write.labels = labels;
     run(write);
   }
-  if (!watch || result.iterations == 0) {
-    result.max_change = std::numeric_limits<float>::quiet_NaN();
-  }
-  return result;
+  if (result->iterations == 0) result->max_change = std::numeric_limits<float>::quiet_NaN();
+  result->evaluations = result->iterations * strips_.n_points;
 }
 
 // The free energy of q_ (without the entropy: its expected energy), its splat having been
@@ -364,12 +293,13 @@ double MeanField::evaluate(bool entropy, int threads) {
 double MeanField::potts_constant(int threads) {
   double sum = 0.0;
   for (const auto& kernel : kernels_) {
-    if (kernel->kind == Compatibility::Kind::potts) sum += kernel->half_total_weight(threads);
+    if (kernel->kind() == Compatibility::Kind::potts) sum += kernel->half_total_weight(threads);
   }
   return sum;
 }
 
 double MeanField::energy_of_q(bool entropy, int threads) {
+  for (const auto& kernel : kernels_) kernel->keep_sums(false, threads);
   Pass splat;
   splat.threads = threads;
   splat.slice = false;

@@ -1,196 +1,244 @@
 // SPDX-License-Identifier: MIT
-// Lattice vertices by their packed keys: exact, with tables that several threads fill at once while
-// the numbering stays that of one thread (first come, first numbered).
+// The distinct keys of many lists, numbered first come, first numbered. Keys are dealt to shards by
+// their hash: threads fill them side by side, and each stays in cache while it is filled. Neither
+// the number of shards nor that of threads shows in the numbering.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
+#include "buffer.h"
+#include "cpu/key_table.h"
 #include "error.h"
 #include "parallel.h"
 
 namespace crfseg {
 
-__extension__ typedef unsigned __int128 WideKey;
-using NarrowKey = std::uint64_t;
-
-inline std::uint64_t hash_key(NarrowKey key) {
-  key ^= key >> 32;
-  key *= 0x9E3779B97F4A7C15ULL;
-  return key ^ (key >> 29);
-}
-inline std::uint64_t hash_key(WideKey key) {
-  const NarrowKey high = hash_key(static_cast<NarrowKey>((key >> 64) + 0x632BE59BD9B4E019ULL));
-  return hash_key(static_cast<NarrowKey>(key) ^ high);
-}
-
-// Open addressing; grows to stay at most half full.
-template <class Key>
-class KeyTable {
- public:
-  static constexpr std::uint32_t none = 0xFFFFFFFFU;
-  static constexpr std::uint32_t dropped = none - 1;  // a key that is known but has no value
-
-  explicit KeyTable(std::int64_t expected = 0) {
-    std::size_t capacity = 256;
-    while (capacity < 2 * static_cast<std::size_t>(expected)) capacity *= 2;
-    entries_.assign(capacity, Entry{});
-  }
-
-  // The value under `key`; `value` itself, now stored, where there was none.
-  std::uint32_t find_or_insert(Key key, std::uint64_t hash, std::uint32_t value) {
-    if (2 * size_ >= entries_.size()) grow();
-    Entry& entry = entries_[slot(key, hash)];
-    if (entry.value == none) {
-      entry = {key, value};
-      ++size_;
-    }
-    return entry.value;
-  }
-
-  std::uint32_t find(Key key, std::uint64_t hash) const {
-    const std::uint32_t value = entries_[slot(key, hash)].value;
-    return value == dropped ? none : value;
-  }
-
-  void prefetch(std::uint64_t hash) const {
-    __builtin_prefetch(&entries_[hash & (entries_.size() - 1)]);
-  }
-
-  template <class F>
-  void replace_values(F&& f) {
-    for (Entry& entry : entries_) {
-      if (entry.value != none) entry.value = f(entry.value);
-    }
-  }
-
- private:
-  struct Entry {
-    Key key{};
-    std::uint32_t value = none;
-  };
-
-  std::size_t slot(Key key, std::uint64_t hash) const {
-    const std::size_t mask = entries_.size() - 1;
-    std::size_t i = static_cast<std::size_t>(hash) & mask;
-    while (entries_[i].value != none && entries_[i].key != key) i = (i + 1) & mask;
-    return i;
-  }
-
-  void grow() {
-    std::vector<Entry> old(2 * entries_.size());
-    old.swap(entries_);
-    for (const Entry& entry : old) {
-      if (entry.value != none) entries_[slot(entry.key, hash_key(entry.key))] = entry;
-    }
-  }
-
-  std::vector<Entry> entries_;
-  std::size_t size_ = 0;
-};
-
 template <class Key>
 using KeyChunks = std::vector<std::vector<Key>>;
 
+// Throws where numbers of vertices, or of rows that see them, would not fit 32 bits.
+inline void check_vertex_count(std::int64_t size) {
+  if (size >= static_cast<std::int64_t>(no_vertex) - 1) {
+    throw Error("the lattice would need more than 4294967293 vertices; use larger sigmas");
+  }
+}
+
+template <class Key>
+std::vector<std::int64_t> chunk_begins(const KeyChunks<Key>& chunks) {
+  std::vector<std::int64_t> begin{0};
+  for (const auto& chunk : chunks) {
+    begin.push_back(begin.back() + static_cast<std::int64_t>(chunk.size()));
+  }
+  check_vertex_count(begin.back());
+  return begin;
+}
+
+template <class Key>
+class ShardedKeys {
+ public:
+  static constexpr std::uint32_t rare = no_vertex;  // the owner of a key that is left out
+
+  ShardedKeys(const KeyChunks<Key>& chunks, int at_least, int threads)
+      : chunks_(chunks), threads_(threads), begin_(chunk_begins(chunks)), owner_(begin_.back()) {
+    std::size_t n_shards = 1;
+    while (n_shards < 64 && static_cast<std::int64_t>(n_shards) * 16384 < begin_.back()) {
+      n_shards *= 2;
+    }
+    shards_.resize(n_shards);
+    deal();
+    parallel_for(static_cast<std::int64_t>(n_shards), threads,
+                 [&](std::int64_t shard) { fill(static_cast<std::size_t>(shard), at_least); });
+    dealt_ = Buffer<Dealt>();
+    count();
+  }
+
+  // How many distinct keys there are, those left out aside.
+  std::int64_t size() const { return first_number_.back(); }
+
+  // keys[number] of all distinct keys; numbers, if wanted: (all occurrences) theirs.
+  void number(Key* keys, std::uint32_t* numbers) {
+    each_chunk([&](std::size_t chunk) {
+      std::int64_t next = first_number_[chunk];
+      for (std::int64_t place = begin_[chunk]; place < begin_[chunk + 1]; ++place) {
+        if (owner_[place] != place) continue;
+        keys[next] = chunks_[chunk][static_cast<std::size_t>(place - begin_[chunk])];
+        if (numbers != nullptr) numbers[place] = static_cast<std::uint32_t>(next);
+        ++next;
+      }
+    });
+    if (numbers == nullptr) return;
+    each_chunk([&](std::size_t chunk) {
+      for (std::int64_t place = begin_[chunk]; place < begin_[chunk + 1]; ++place) {
+        if (owner_[place] != place) numbers[place] = numbers[owner_[place]];
+      }
+    });
+  }
+
+  // The tables, their keys gone by `numbers` from number().
+  std::vector<KeyTable<Key>> take_tables(const std::uint32_t* numbers) {
+    std::vector<KeyTable<Key>> tables(shards_.size());
+    parallel_for(static_cast<std::int64_t>(shards_.size()), threads_, [&](std::int64_t i) {
+      Shard& shard = shards_[i];
+      shard.table.renumber([&](std::uint32_t own) { return numbers[shard.first[own]]; });
+      tables[i] = std::move(shard.table);
+      shard = Shard();
+    });
+    return tables;
+  }
+
+  // From bits between those that a table takes for its groups and for its tags.
+  static std::size_t shard_of(std::uint64_t hash, std::size_t n_shards) {
+    return (hash >> 8) & (n_shards - 1);
+  }
+
+ private:
+  struct Dealt {
+    Key key;
+    std::uint32_t place;
+  };
+  struct Shard {
+    KeyTable<Key> table;
+    std::vector<Key> keys;
+    std::vector<std::uint32_t> first, count;  // by the shard's own numbers
+  };
+
+  template <class F>
+  void each_chunk(F&& f) {
+    parallel_for(static_cast<std::int64_t>(chunks_.size()), threads_,
+                 [&](std::int64_t chunk) { f(static_cast<std::size_t>(chunk)); });
+  }
+
+  // Sorts each chunk by shards, in order within a shard.
+  void deal() {
+    const std::size_t n_shards = shards_.size();
+    dealt_ = Buffer<Dealt>(begin_.back());
+    dealt_end_.resize(chunks_.size() * n_shards);
+    each_chunk([&](std::size_t chunk) {
+      std::int64_t* next = dealt_end_.data() + chunk * n_shards;
+      for (const Key key : chunks_[chunk]) ++next[shard_of(hash_key(key), n_shards)];
+      std::int64_t sum = begin_[chunk];
+      for (std::size_t shard = 0; shard < n_shards; ++shard) sum += std::exchange(next[shard], sum);
+      auto place = static_cast<std::uint32_t>(begin_[chunk]);
+      for (const Key key : chunks_[chunk]) {
+        dealt_[next[shard_of(hash_key(key), n_shards)]++] = {key, place++};
+      }
+    });
+  }
+
+  void fill(std::size_t which, int at_least) {
+    Shard& shard = shards_[which];
+    for (std::size_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+      const std::size_t run = chunk * shards_.size() + which;
+      const std::int64_t end = dealt_end_[run];
+      std::int64_t i = which == 0 ? begin_[chunk] : dealt_end_[run - 1];
+      for (; i < end; ++i) add(dealt_[i], at_least, &shard);
+    }
+    for (std::size_t own = 0; own < shard.count.size(); ++own) {
+      if (shard.count[own] < static_cast<std::uint32_t>(at_least)) owner_[shard.first[own]] = rare;
+    }
+  }
+
+  void add(const Dealt& dealt, int at_least, Shard* shard) {
+    const std::uint32_t own =
+        shard->table.find_or_append(&shard->keys, dealt.key, hash_key(dealt.key));
+    if (own == shard->first.size()) {
+      shard->first.push_back(dealt.place);
+      if (at_least > 1) shard->count.push_back(0);
+    }
+    owner_[dealt.place] = shard->first[own];
+    if (at_least > 1) ++shard->count[own];
+  }
+
+  void count() {
+    first_number_.assign(chunks_.size() + 1, 0);
+    each_chunk([&](std::size_t chunk) {
+      std::int64_t owners = 0;
+      for (std::int64_t place = begin_[chunk]; place < begin_[chunk + 1]; ++place) {
+        owners += owner_[place] == place ? 1 : 0;
+      }
+      first_number_[chunk + 1] = owners;
+    });
+    for (std::size_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+      first_number_[chunk + 1] += first_number_[chunk];
+    }
+  }
+
+  const KeyChunks<Key>& chunks_;
+  int threads_;
+  std::vector<std::int64_t> begin_;         // of each chunk among all occurrences
+  std::vector<std::int64_t> dealt_end_;     // (chunks, shards)
+  std::vector<std::int64_t> first_number_;  // (chunks + 1)
+  Buffer<Dealt> dealt_;
+  Buffer<std::uint32_t> owner_;  // of each occurrence the first one of its key
+  std::vector<Shard> shards_;
+};
+
+// The distinct keys that occur at least so often, in order of their first occurrence.
+template <class Key>
+Buffer<Key> frequent_keys(const KeyChunks<Key>& chunks, int at_least, int threads) {
+  ShardedKeys<Key> sharded(chunks, at_least, threads);
+  Buffer<Key> keys(sharded.size());
+  sharded.number(keys.data(), nullptr);
+  return keys;
+}
+
+// `old` and behind it `added`.
+template <class Key>
+Buffer<Key> appended(const Buffer<Key>& old, const Buffer<Key>& added) {
+  check_vertex_count(old.size() + added.size());
+  Buffer<Key> both(old.size() + added.size());
+  std::copy(added.begin(), added.end(), std::copy(old.begin(), old.end(), both.begin()));
+  return both;
+}
+
+// The vertices of a lattice: their keys by number and their numbers by key.
 template <class Key>
 class VertexIndex {
  public:
-  explicit VertexIndex(int threads) : threads_(threads) {
-    while (shards_.size() < 64 && static_cast<int>(shards_.size()) < threads) {
-      shards_.resize(shards_.empty() ? 1 : 2 * shards_.size());
-    }
-  }
-
-  // Numbers the distinct keys of all chunks in order of their first occurrence, leaving out those
-  // that occur fewer than `at_least` times. ids, if wanted, gets the number of every occurrence.
-  void number(const KeyChunks<Key>& chunks, int at_least, std::vector<std::uint32_t>* ids) {
-    const std::vector<std::int64_t> begin = chunk_begins(chunks);
-    std::vector<std::uint32_t> owner(static_cast<std::size_t>(begin.back()));
-    std::vector<std::uint32_t> count(at_least > 1 ? owner.size() : 0);
-    each_shard([&](std::size_t shard) {
-      shards_[shard] = KeyTable<Key>(begin.back() / static_cast<std::int64_t>(2 * shards_.size()));
-      for (std::size_t c = 0; c < chunks.size(); ++c) {
-        for (std::size_t i = 0; i < chunks[c].size(); ++i) {
-          const std::uint64_t hash = hash_key(chunks[c][i]);
-          if (shard_of(hash) != shard) continue;
-          const auto place = static_cast<std::uint32_t>(begin[c] + static_cast<std::int64_t>(i));
-          owner[place] = shards_[shard].find_or_insert(chunks[c][i], hash, place);
-          if (at_least > 1) ++count[owner[place]];
-        }
-      }
-    });
-    // From here on owner[i] is the number of the key at i; an owner comes before those it owns.
-    std::size_t place = 0;
-    for (const std::vector<Key>& chunk : chunks) {
-      for (const Key& key : chunk) {
-        if (owner[place] != place) {
-          owner[place] = owner[owner[place]];
-        } else if (at_least > 1 && count[place] < static_cast<std::uint32_t>(at_least)) {
-          owner[place] = KeyTable<Key>::dropped;
-        } else {
-          owner[place] = static_cast<std::uint32_t>(keys_.size());
-          keys_.push_back(key);
-        }
-        ++place;
-      }
-    }
-    each_shard([&](std::size_t shard) {
-      shards_[shard].replace_values([&](std::uint32_t first) { return owner[first]; });
-    });
-    if (ids != nullptr) *ids = std::move(owner);
+  // numbers: (all keys of all chunks) gets their numbers.
+  VertexIndex(const KeyChunks<Key>& chunks, int threads, std::uint32_t* numbers)
+      : threads_(threads) {
+    ShardedKeys<Key> sharded(chunks, 1, threads);
+    keys_ = Buffer<Key>(sharded.size());
+    sharded.number(keys_.data(), numbers);
+    tables_ = sharded.take_tables(numbers);
   }
 
   // Adds keys that are distinct and not there yet.
-  void append(const std::vector<Key>& added) {
-    const std::size_t first = keys_.size();
-    check_size(static_cast<std::int64_t>(first + added.size()));
-    keys_.insert(keys_.end(), added.begin(), added.end());
-    each_shard([&](std::size_t shard) {
-      for (std::size_t i = 0; i < added.size(); ++i) {
-        const std::uint64_t hash = hash_key(added[i]);
-        if (shard_of(hash) != shard) continue;
-        shards_[shard].find_or_insert(added[i], hash, static_cast<std::uint32_t>(first + i));
+  void append(const Buffer<Key>& added) {
+    const std::int64_t first = keys_.size();
+    keys_ = appended(keys_, added);
+    parallel_for(static_cast<std::int64_t>(tables_.size()), threads_, [&](std::int64_t table) {
+      for (std::int64_t v = first; v < keys_.size(); ++v) {
+        const std::uint64_t hash = hash_key(keys_[v]);
+        if (shard_of(hash) != static_cast<std::size_t>(table)) continue;
+        tables_[table].insert(keys_.data(), static_cast<std::uint32_t>(v), hash);
       }
     });
   }
 
-  std::uint32_t find(Key key) const {
-    const std::uint64_t hash = hash_key(key);
-    return shards_[shard_of(hash)].find(key, hash);
+  // The numbers of up to `key_batch` keys; no_vertex for those that are not there.
+  void find(const Key* keys, int n, std::uint32_t* found) const {
+    find_keys(
+        keys_.data(),
+        [&](std::uint64_t hash) -> const KeyTable<Key>& { return tables_[shard_of(hash)]; }, keys,
+        n, found);
   }
 
-  const std::vector<Key>& keys() const { return keys_; }
-  std::int64_t size() const { return static_cast<std::int64_t>(keys_.size()); }
+  const Buffer<Key>& keys() const { return keys_; }
+  std::int64_t size() const { return keys_.size(); }
 
  private:
-  static std::vector<std::int64_t> chunk_begins(const KeyChunks<Key>& chunks) {
-    std::vector<std::int64_t> begin{0};
-    for (const auto& chunk : chunks) {
-      begin.push_back(begin.back() + static_cast<std::int64_t>(chunk.size()));
-    }
-    check_size(begin.back());
-    return begin;
-  }
-
-  static void check_size(std::int64_t size) {
-    if (size >= static_cast<std::int64_t>(KeyTable<Key>::dropped)) {
-      throw Error("the lattice would need more than 4294967293 vertices; use larger sigmas");
-    }
-  }
-
-  // Bits that the tables do not use for their slots.
-  std::size_t shard_of(std::uint64_t hash) const { return (hash >> 56) & (shards_.size() - 1); }
-
-  template <class F>
-  void each_shard(F&& f) {
-    parallel_for(static_cast<std::int64_t>(shards_.size()), threads_,
-                 [&](std::int64_t shard) { f(static_cast<std::size_t>(shard)); });
+  std::size_t shard_of(std::uint64_t hash) const {
+    return ShardedKeys<Key>::shard_of(hash, tables_.size());
   }
 
   int threads_;
-  std::vector<KeyTable<Key>> shards_ = std::vector<KeyTable<Key>>(1);
-  std::vector<Key> keys_;
+  std::vector<KeyTable<Key>> tables_;
+  Buffer<Key> keys_;
 };
 
 }  // namespace crfseg

@@ -31,11 +31,12 @@ constexpr float max_elevated = 1048576.0F;
 
 // 1 where a < b, for floats and for vectors of them (whose comparisons give -1).
 CRFSEG_HD int less(float a, float b) { return a < b ? 1 : 0; }
-CRFSEG_HD int equal(int a, int b) { return a == b ? 1 : 0; }
 CRFSEG_HD int above(int a, int b) { return a > b ? 1 : 0; }
 CRFSEG_HD int to_int(float x) { return static_cast<int>(x); }
-CRFSEG_HD float to_float(int x) { return static_cast<float>(x); }
 CRFSEG_HD float keep_if(int yes, float x) { return yes != 0 ? x : 0.0F; }
+CRFSEG_HD int keep_if(int yes, int x) { return yes != 0 ? x : 0; }
+CRFSEG_HD float maximum(float a, float b) { return a > b ? a : b; }
+CRFSEG_HD float minimum(float a, float b) { return a < b ? a : b; }
 
 // Rounds half to even, for |x| < 2^22.
 template <class F>
@@ -65,38 +66,42 @@ CRFSEG_HD void find_simplex(const F* elevated, int dim, I* quotient, I* rank, F*
   const float n_corners = static_cast<float>(corners);
   const float inverse = 1.0F / n_corners;
   F difference[max_corners];
-  I sum = to_int(elevated[0] * 0.0F);
+  const F none = elevated[0] * 0.0F;
+  const I zero = to_int(none);
+  I sum = zero;
   for (int i = 0; i < corners; ++i) {
     const F rounded = round_even(elevated[i] * inverse);
     quotient[i] = to_int(rounded);
     difference[i] = elevated[i] - rounded * n_corners;
-    rank[i] = sum * 0;
+    rank[i] = zero + i;
     sum = sum + quotient[i];
   }
   for (int i = 0; i < dim; ++i) {
     for (int j = i + 1; j < corners; ++j) {
       const I smaller = less(difference[i], difference[j]);
       rank[i] = rank[i] + smaller;
-      rank[j] = rank[j] + (1 - smaller);
+      rank[j] = rank[j] - smaller;
     }
   }
   // Rounding may leave the plane sum(q) = 0; the ranks tell which coordinates to move back.
-  const I zero = sum * 0;
   for (int i = 0; i < corners; ++i) {
     rank[i] = rank[i] + sum;
-    const I wrap = above(zero, rank[i]) - above(rank[i], zero + dim);
-    rank[i] = rank[i] + wrap * corners;
-    quotient[i] = quotient[i] + wrap;
-    difference[i] = difference[i] - to_float(wrap) * n_corners;
+    const I up = above(zero, rank[i]), down = above(rank[i], zero + dim);
+    rank[i] = rank[i] + keep_if(up, zero + corners) - keep_if(down, zero + corners);
+    quotient[i] = quotient[i] + up - down;
+    difference[i] = difference[i] - keep_if(up, none + n_corners) + keep_if(down, none + n_corners);
   }
+  // By rank, the largest first. No rank is asked: a network costs a third of looking them up.
   F sorted[max_corners] = {};
-  for (int k = 0; k < corners; ++k) {
-    F found = elevated[0] * 0.0F;
-    for (int i = 0; i < corners; ++i) {
-      found = found + keep_if(equal(rank[i], zero + k), difference[i]);
+  for (int i = 0; i < corners; ++i) sorted[i] = difference[i];
+  for (int i = 0; i < dim; ++i) {
+    for (int j = i + 1; j < corners; ++j) {
+      const F larger = maximum(sorted[i], sorted[j]);
+      sorted[j] = minimum(sorted[i], sorted[j]);
+      sorted[i] = larger;
     }
-    sorted[k] = found * inverse;
   }
+  for (int i = 0; i < corners; ++i) sorted[i] = sorted[i] * inverse;
   weight[0] = sorted[dim] - sorted[0] + 1.0F;
   for (int k = 1; k < corners; ++k) weight[k] = sorted[dim - k] - sorted[corners - k];
 }

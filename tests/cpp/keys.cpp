@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Packed keys against the lattice coordinates that they stand for.
+#include <algorithm>
 #include <array>
 #include <map>
 #include <set>
@@ -108,53 +109,93 @@ void ranges_that_do_not_fit_are_refused_and_the_axis_is_named() {
   CHECK(ranges_of(5, 20.0F).total_bits <= 64);
 }
 
-// Numbering is that of one thread whatever the number of shards.
-void vertices_are_numbered_in_order_of_first_occurrence() {
-  check::Random random(3);
-  crfseg::KeyChunks<NarrowKey> chunks(7);
+template <class Key>
+crfseg::KeyChunks<Key> random_chunks(std::uint64_t seed, std::size_t n_chunks, int n,
+                                     std::uint64_t n_distinct, Key spread) {
+  check::Random random(seed);
+  crfseg::KeyChunks<Key> chunks(n_chunks);
   for (auto& chunk : chunks) {
-    for (int i = 0; i < 400; ++i) chunk.push_back(random.bits() % 500 * 0x100000001ULL);
+    for (int i = 0; i < n; ++i) chunk.push_back(random.bits() % n_distinct * spread);
   }
-  for (int threads : {1, 2, 8}) {
-    crfseg::VertexIndex<NarrowKey> index(threads);
-    std::vector<std::uint32_t> ids;
-    index.number(chunks, 1, &ids);
-    std::map<NarrowKey, std::uint32_t> expected;
-    std::size_t place = 0;
-    for (const auto& chunk : chunks) {
-      for (const NarrowKey key : chunk) {
-        const auto number = static_cast<std::uint32_t>(expected.size());
-        const auto found = expected.emplace(key, number).first;
-        CHECK(ids[place++] == found->second);
-        CHECK(index.find(key) == found->second);
-      }
-    }
-    CHECK(index.size() == static_cast<std::int64_t>(expected.size()));
-    CHECK(index.find(12345) == crfseg::KeyTable<NarrowKey>::none);
+  return chunks;
+}
+
+// Those that are there and as many that are not, alone and in batches.
+template <class Index, class Key>
+void numbers_are_found(const Index& index, const std::map<Key, std::uint32_t>& expected,
+                       Key spread) {
+  std::vector<Key> wanted;
+  for (Key i = 0; i < Key(2 * expected.size()); ++i) wanted.push_back(i * spread);
+  std::vector<std::uint32_t> found(wanted.size());
+  for (std::size_t first = 0; first < wanted.size(); first += crfseg::key_batch) {
+    const std::size_t left = wanted.size() - first;
+    index.find(&wanted[first], int(std::min<std::size_t>(left, crfseg::key_batch)), &found[first]);
+  }
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const auto known = expected.find(wanted[i]);
+    CHECK(found[i] == (known == expected.end() ? crfseg::no_vertex : known->second));
   }
 }
 
-void rare_keys_can_be_left_out() {
-  check::Random random(4);
-  crfseg::KeyChunks<WideKey> chunks(3);
+// Numbering is that of a map which meets the keys one by one, whatever the number of threads and of
+// shards (one for few keys, several for many).
+template <class Key>
+void vertices_are_numbered_in_order_of_first_occurrence(int n_per_chunk, Key spread) {
+  const auto chunks = random_chunks<Key>(3, 7, n_per_chunk, n_per_chunk, spread);
+  for (int threads : {1, 2, 8}) {
+    std::vector<std::uint32_t> ids(7 * static_cast<std::size_t>(n_per_chunk));
+    const crfseg::VertexIndex<Key> index(chunks, threads, ids.data());
+    std::map<Key, std::uint32_t> expected;
+    std::size_t place = 0;
+    for (const auto& chunk : chunks) {
+      for (const Key key : chunk) {
+        const auto number = static_cast<std::uint32_t>(expected.size());
+        const auto found = expected.emplace(key, number).first;
+        CHECK(ids[place++] == found->second);
+        CHECK(index.keys()[found->second] == key);
+      }
+    }
+    CHECK(index.size() == static_cast<std::int64_t>(expected.size()));
+    numbers_are_found(index, expected, spread);
+  }
+}
+
+void frequent_keys_come_in_order_of_first_occurrence() {
+  const auto chunks = random_chunks<WideKey>(4, 3, 20000, 30000, WideKey{1} << 60);
   std::map<WideKey, int> count;
-  for (auto& chunk : chunks) {
-    for (int i = 0; i < 3000; ++i) {
-      chunk.push_back(WideKey{random.bits() % 4000} << 60);
-      ++count[chunk.back()];
+  std::vector<WideKey> order;
+  for (const auto& chunk : chunks) {
+    for (const WideKey key : chunk) {
+      if (++count[key] == 1) order.push_back(key);
     }
   }
-  crfseg::VertexIndex<WideKey> index(2);
-  index.number(chunks, 2, nullptr);
-  std::int64_t kept = 0;
-  for (const auto& entry : count) {
-    const std::uint32_t found = index.find(entry.first);
-    CHECK((found != crfseg::KeyTable<WideKey>::none) == (entry.second >= 2));
-    if (found == crfseg::KeyTable<WideKey>::none) continue;
-    CHECK(index.keys()[found] == entry.first);
-    ++kept;
+  for (int at_least : {1, 2, 4}) {
+    const auto found = crfseg::frequent_keys(chunks, at_least, 2);
+    std::int64_t n = 0;
+    for (const WideKey key : order) {
+      if (count[key] < at_least) continue;
+      CHECK(n < found.size() && found[n] == key);
+      ++n;
+    }
+    CHECK(n == found.size());
   }
-  CHECK(index.size() == kept);
+}
+
+// Tables that grow from nothing; keys whose tags coincide, in groups that run full.
+void tables_find_what_was_put_in() {
+  crfseg::KeyTable<NarrowKey> table;
+  std::vector<NarrowKey> keys;
+  for (NarrowKey key = 0; key < 5000; ++key) {
+    const std::uint64_t hash = crfseg::hash_key(key);
+    CHECK(table.find(keys.data(), key, hash) == crfseg::no_vertex);
+    CHECK(table.find_or_append(&keys, key, hash) == key);
+    CHECK(table.find_or_append(&keys, key, hash) == key);
+  }
+  crfseg::KeyTable<NarrowKey> crowded(100);
+  keys.clear();
+  for (NarrowKey key = 0; key < 40; ++key) CHECK(crowded.find_or_append(&keys, key, ~0ULL) == key);
+  for (NarrowKey key = 0; key < 40; ++key) CHECK(crowded.find(keys.data(), key, ~0ULL) == key);
+  CHECK(crowded.find(keys.data(), 40, ~0ULL) == crfseg::no_vertex);
 }
 
 }  // namespace
@@ -165,7 +206,11 @@ int main() {
   keys_are_as_exact_as_coordinates<WideKey>(5, 20000.0F, 9000);
   corners_of_a_simplex_are_steps_along_every_axis();
   ranges_that_do_not_fit_are_refused_and_the_axis_is_named();
-  vertices_are_numbered_in_order_of_first_occurrence();
-  rare_keys_can_be_left_out();
+  for (int n : {1, 400, 20000}) {
+    vertices_are_numbered_in_order_of_first_occurrence<NarrowKey>(n, 0x100000001ULL);
+    vertices_are_numbered_in_order_of_first_occurrence<WideKey>(n, WideKey{1} << 60);
+  }
+  frequent_keys_come_in_order_of_first_occurrence();
+  tables_find_what_was_put_in();
   return check::result();
 }

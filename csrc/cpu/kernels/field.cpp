@@ -5,64 +5,12 @@
 // It works on batches of points so small that everything about them stays in the first-level cache:
 // slice and splat of one point depend on memory the previous point has just written, and only with
 // many independent points in flight does the processor hide that.
+#include "cpu/kernels/marginals.h"
 #include "cpu/kernels/rows.h"
 
 namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
-
-// Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
-template <class V, int W>
-CRFSEG_APART void softmax_block(float* rows, int n, int vectors) {
-  const int lanes = Lanes<V>::count;
-  const int count = W > 0 ? W : vectors;
-  const int width = count * lanes;
-  V part[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    float* group = rows + first * width;  // a batch is full rows of memory even where n ends early
-    for (int p = 0; p < lanes; ++p) {
-      V top = load<V>(group + p * width);
-      for (int x = 1; x < count; ++x) top = maximum(top, load<V>(group + p * width + x * lanes));
-      part[p] = top;
-    }
-    const V top = reduce_rows<Max>(part);
-    for (int p = 0; p < lanes; ++p) {
-      V sum = {};
-      for (int x = 0; x < count; ++x) {
-        float* place = group + p * width + x * lanes;
-        const V e = exp2_nonpositive((load<V>(place) - top[p]) * log2_e);
-        store<V>(place, e);
-        sum += e;
-      }
-      part[p] = sum;
-    }
-    const V inverse = 1.0F / reduce_rows<Sum>(part);
-    for (int p = 0; p < lanes; ++p) {
-      for (int x = 0; x < count; ++x) {
-        float* place = group + p * width + x * lanes;
-        store<V>(place, load<V>(place) * inverse[p]);
-      }
-    }
-  }
-}
-
-CRFSEG_INLINE void softmax(float* rows, int n, int width) {
-  if (width == 4) return softmax_block<V4, 1>(rows, n, 1);
-  switch (width / 8) {
-    case 1:
-      return softmax_block<V8, 1>(rows, n, 1);
-    case 2:
-      return softmax_block<V8, 2>(rows, n, 2);
-    case 3:
-      return softmax_block<V8, 3>(rows, n, 3);
-    default:
-      return softmax_block<V8, 0>(rows, n, width / 8);
-  }
-}
-
-CRFSEG_INLINE void copy(const float* from, std::int64_t n, float* to) {
-  __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(float));
-}
 
 // Takes the self term back out of the message: t -= self * (-w mu q), q the previous marginals.
 CRFSEG_INLINE void exclude_self(const FieldPass& pass, const Message& m, std::int64_t first, int n,
@@ -120,43 +68,14 @@ CRFSEG_INLINE void note_change(FieldPass* pass, std::int64_t first, int n, const
   for (int lane = 0; lane < 4; ++lane) pass->max_change = maximum(pass->max_change, change[lane]);
 }
 
-CRFSEG_INLINE void write_out(const FieldPass& pass, std::int64_t first, int n, const float* q) {
-  const LabelStrip& out = pass.out;
-  for (int label = 0; label < pass.n_labels; ++label) {
-    float* place = out.data + label * out.label_stride + first * out.point_stride;
-    for (int p = 0; p < n; ++p) {
-      const float value = q[p * pass.width + label];
-      place[p * out.point_stride] = value > 2.0F * smallest ? value : 0.0F;
-    }
-  }
-}
-
-CRFSEG_INLINE void write_labels(const FieldPass& pass, std::int64_t first, int n, const float* q) {
-  for (int p = 0; p < n; ++p) {
-    const float* row = q + p * pass.width;
-    int best = 0;
-    for (int label = 1; label < pass.n_labels; ++label) {
-      if (row[label] > row[best]) best = label;
-    }
-    pass.labels[first + p] = best;
-  }
-}
-
-CRFSEG_INLINE Corners from_point(const Corners& at, std::int64_t first) {
-  return {at.corners, at.row + first * at.corners, at.weight + first * at.corners};
-}
-CRFSEG_INLINE const float* from_point(const float* scale, std::int64_t first) {
-  return scale != nullptr ? scale + first : nullptr;
-}
-
 // t = -U - message
 CRFSEG_INLINE void add_messages(const FieldPass& pass, std::int64_t first, int n, float* t) {
   const float* base = pass.log_unary + first * pass.width;
   for (int k = 0; k < pass.n_messages; ++k) {
     const Message& m = pass.messages[k];
     if (m.incoming == nullptr) continue;
-    slice_rows(from_point(m.at, first), from_point(m.slice_scale, first), m.incoming, base, n,
-               pass.width, t);
+    slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
+               base, n, pass.width, t);
     base = t;
     if (m.self != nullptr) exclude_self(pass, m, first, n, t);
   }
@@ -176,12 +95,13 @@ CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float*
   }
   if (pass->want_change) note_change(pass, first, n, t);
   if (pass->q != nullptr) copy(t, floats, pass->q + first * width);
-  if (pass->out.data != nullptr) write_out(*pass, first, n, t);
-  if (pass->labels != nullptr) write_labels(*pass, first, n, t);
+  if (pass->out.data != nullptr) write_out(pass->out, first, n, pass->n_labels, width, t);
+  if (pass->labels != nullptr) write_labels(t, n, pass->n_labels, width, pass->labels + first);
   for (int k = 0; k < pass->n_messages; ++k) {
     const Message& m = pass->messages[k];
     if (m.outgoing == nullptr) continue;
-    splat_rows(from_point(m.at, first), from_point(m.splat_scale, first), t, n, width, m.outgoing);
+    splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), t, n, width,
+               m.outgoing);
   }
 }
 

@@ -12,7 +12,7 @@
 namespace crfseg {
 namespace kernels {
 
-constexpr int simplex_lanes = 8;
+constexpr int simplex_batch = 64;  // points whose simplices are found at a time
 constexpr int max_corners = 17;
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
 
@@ -21,17 +21,24 @@ constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and o
 struct SimplexFrame {
   int dim;
   float scale[max_corners];
-  int shift[max_corners];  // of each quotient in a 64-bit key
+  int omitted;             // the coordinate whose quotient is not packed
+  int shift[max_corners];  // of the others in what is wanted: names or vertices
   std::uint64_t lowest;    // the packed lowest quotients
+  std::uint64_t order_base;
+  bool wants_vertices;  // the packed vertices of all corners, which 31 bits hold, and no names
+  bool names_origin;    // whether 64 bits hold the origin with the order
 };
 
-// Simplices of up to `simplex_lanes` points (math/permutohedral.h), lane by lane.
-struct Simplices {
-  std::int32_t quotient[max_corners][simplex_lanes];
-  std::int32_t rank[max_corners][simplex_lanes];
-  float weight[max_corners][simplex_lanes];
-  std::uint64_t origin[simplex_lanes];  // key of the remainder-0 vertex, where 64 bits hold it
-  std::uint64_t order[simplex_lanes];   // of the coordinates: with the origin, it names the simplex
+struct SimplexBatch {
+  int count;  // of points; features behind it may be anything finite
+  float feature[max_corners][simplex_batch];
+  float* weight;          // out: (count, corners)
+  std::uint32_t* vertex;  // out where wanted: (count, corners), packed
+  // Out otherwise. A name is the order of the coordinates, behind it the packed origin (the
+  // remainder-0 vertex) if names_origin; else quotients tell the origin.
+  std::uint64_t name[simplex_batch];
+  std::int32_t rank[max_corners][simplex_batch];
+  std::int32_t quotient[max_corners][simplex_batch];
 };
 
 // A run of points and where they sit in one lattice. Weights are (n, corners).
@@ -48,17 +55,26 @@ struct Message {
   const float* splat_scale;  // (n) or null: normalisation of what is added
   const float* incoming;     // rows of -w mu V, V the blurred sums; null in the first pass
   float* outgoing;           // rows to which Q is added; null in the last pass
+  const float* drift;        // (rows) bound on how far messages have moved since they were settled
+  float* moved;              // (rows) to which the movement of Q is added; null where nobody asks
+  std::uint32_t* slot_row;   // (slots, corners) corners of slots, for the passes that skip points
+  float* slot_weight;        // (slots, corners) with the normalisation of what is read
+  float* slot_scale;         // (slots) what is added has another one: by how much; or null
   const float* self;         // (n) or null: the diagonal of the filter, to be left out
   const float* self_factor;  // (width): -w mu where that is diagonal
   const float* self_rows;    // (n_labels, width): -w mu, row b holds column b; null: diagonal
 };
 
-// Rows of all vertices, cut into slabs of up to 8 labels that lie `stride` floats apart: a slab is
-// blurred along all axes while it is in cache.
-struct Slabs {
-  float* data;
-  std::int64_t stride;
+// Columns of rows of `width` floats: all of them, or `count` of them, a multiple of 8.
+struct Columns {
+  int width, first, count;
 };
+
+// Rows are listed in chains: every entry but the last of a chain is marked as linked to the next.
+constexpr std::uint32_t linked = std::uint32_t{1} << 31;
+// Lists can be read so far beyond their end, for rows to be fetched in time. They hold row numbers
+// there too.
+constexpr int lookahead = 24;
 
 struct LabelStrip {  // strided (labels, points), as LabelView
   float* data;
@@ -72,6 +88,15 @@ struct UnaryStats {
   std::int64_t low_at, off_at;
   float low, off;
   double offset;  // energies: the sum over points of the lowest, which log_unary leaves out
+};
+
+// Where the unaries of the points of one strip come from.
+struct UnarySource {
+  const float* rows;  // (n, width) of -U up to a constant per point; or null:
+  LabelStrip values;  // of this kind
+  UnaryKind kind;
+  float clip;
+  std::int64_t n_points;  // of the strip
 };
 
 // One mean-field pass over the points of one strip: message, softmax, splat, all in cache.
@@ -96,14 +121,67 @@ struct FieldPass {
   double energy;         // out
 };
 
+// The pass that starts from the unaries alone: splats Q = softmax(-U) without keeping it.
+struct StartPass {
+  UnarySource unary;
+  int n_labels, width;
+  const Message* messages;
+  int n_messages;
+  float* scratch;  // (batch, width)
+  int batch;
+  UnaryStats* stats;
+};
+
+// Points of one strip whose Q may still move, with all that their evaluation needs side by side
+// (their corners are in the messages).
+struct Slots {
+  float* rows;           // (slots, 2, width): -U, and Q as last splat
+  std::uint32_t* point;  // (slots) within the strip
+  float* limit;          // (slots) the drift up to which q stays as it is
+  int count;
+};
+
+// A strip in inference that skips points.
+struct SkippingPass {
+  UnarySource unary;
+  int n_labels, width;
+  Message* messages;
+  int n_messages;
+  float* scratch;  // (3 batch, width)
+  int batch;
+  float tolerance;
+  Slots slots;
+  float* limit;          // (points) of points without a slot; infinity where there is one
+  LabelStrip out;        // .data null: not wanted
+  std::int32_t* labels;  // (points) or null
+};
+
+// What is due in a later pass, in ascending order.
+struct Due {
+  std::uint32_t* index;
+  float* drift;
+  int count;
+};
+
 struct Table {
   const char* name;
-  void (*find_simplices)(const SimplexFrame& frame, const float* features, int count,
-                         Simplices* out);
+  void (*find_simplices)(const SimplexFrame& frame, SimplexBatch* batch);
 
   void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,
                      int width, float* log_unary, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
+  // The first pass splats softmax(-U) without keeping it.
+  void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
+  // The second one evaluates every point; those with a limit below dormant_from get a slot.
+  void (*settle_pass)(SkippingPass* pass, float dormant_from);
+  // Later ones evaluate slots and splat how their Q changed.
+  void (*active_pass)(SkippingPass* pass, Due due);
+  // Which slots have drifted beyond their limits, and which of the points listed; the latter also
+  // yields the least that one of the others may still drift.
+  void (*find_due)(const SkippingPass* pass, Due* due);
+  float (*find_woken)(const SkippingPass* pass, std::int64_t first, int n, Due* due);
+  // Gives points slots.
+  void (*wake)(SkippingPass* pass, const Due& points);
 
   // rows[corner] += weight * scale * value, and value = scale * sum weight * rows[corner].
   // `width` > 1: values are (n, width) rows; width 1: plain numbers.
@@ -112,19 +190,20 @@ struct Table {
   void (*slice)(Corners at, const float* scale, const float* rows, std::int64_t n, int width,
                 float* values);
 
-  // out[v] = sum of local[position[i]], i in begin[v] .. begin[v+1], for v in [first, last)
-  void (*reduce)(const float* local, const std::uint32_t* begin, const std::uint32_t* position,
-                 std::int64_t first, std::int64_t last, int width, Slabs out);
-  // One slab, of `lanes` floats a vertex:
-  // out[v] = (1 - 2 side) in[v] + side (in[n0] + in[n1]), neighbours being pairs (n0, n1)
-  void (*blur)(const float* in, const std::uint32_t* neighbour, float side, std::int64_t first,
-               std::int64_t last, int lanes, float* out);
-  // out[i] = factor * in[row[i]], factor (width) repeated
-  void (*gather)(Slabs in, const std::uint32_t* row, const float* factor, std::int64_t n, int width,
-                 float* out);
-  // out[v] = matrix in[v]; matrix (n_labels, width): row b holds what label b adds to every label
-  void (*mix)(Slabs in, const float* matrix, int n_labels, std::int64_t first, std::int64_t last,
-              int width, Slabs out);
+  // The first row of every chain becomes the sum of all its rows; every row becomes its chain's
+  // first.
+  void (*add_up)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n);
+  void (*spread)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n);
+  // `passes` times: row += ratio * (the one before + the one after in its chain)
+  void (*blur)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n,
+               float ratio, int passes);
+  // out = gain * factor * in, of n rows; factor (width), null stands for ones
+  void (*scale)(const float* in, Columns columns, const float* factor, float gain, std::int64_t n,
+                float* out);
+  // out = matrix in, of n rows; matrix (n_labels, width): row b holds what label b adds to every
+  // label
+  void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,
+              float* out);
 };
 
 }  // namespace kernels

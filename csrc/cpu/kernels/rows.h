@@ -61,15 +61,26 @@ CRFSEG_INLINE void prefetch_row(const float* row) {
   __builtin_prefetch(row + 16);  // a cache line on: rows of 24 floats straddle two
 }
 
-// values[p] = base[p] + scale[p] * sum over corners of weight * rows[corner]; no base is zero.
-template <class B, int C>
-CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const float* rows,
-                              const float* base, std::int64_t n, float* values) {
+// Which points a loop goes through: the first ones, or those listed.
+struct Everyone {
+  std::int64_t operator[](std::int64_t p) const { return p; }
+};
+struct Listed {
+  const std::uint32_t* point;
+  std::int64_t operator[](std::int64_t p) const { return point[p]; }
+};
+
+// values[p] = base[p] + scale * sum over corners of weight * rows[corner], scale and corners those
+// of points[p]; no base is zero.
+template <class B, int C, class Points>
+CRFSEG_APART void slice_block(B block, Corners at, Points points, const float* scale,
+                              const float* rows, const float* base, std::int64_t n, float* values) {
   typedef typename B::V V;
   const int corners = C > 0 ? C : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
-    const std::uint32_t* row = at.row + p * corners;
-    const float* weight = at.weight + p * corners;
+    const std::int64_t point = points[p];
+    const std::uint32_t* row = at.row + point * corners;
+    const float* weight = at.weight + point * corners;
     V sum[B::W];
     const float* source = rows + block.row(row[0]);
     for (int x = 0; x < B::W; ++x) sum[x] = load<V>(source + x * B::lanes) * weight[0];
@@ -77,7 +88,7 @@ CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const flo
       source = rows + block.row(row[j]);
       for (int x = 0; x < B::W; ++x) sum[x] += load<V>(source + x * B::lanes) * weight[j];
     }
-    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    const float factor = scale != nullptr ? scale[point] : 1.0F;
     float* target = values + block.row(p);
     if (base != nullptr && base != values) prefetch_row(base + block.row(p + prefetch_points));
     const float* start = base != nullptr ? base + block.row(p) : nullptr;
@@ -88,15 +99,16 @@ CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const flo
   }
 }
 
-template <class B, int C>
-CRFSEG_APART void splat_block(B block, Corners at, const float* scale, const float* values,
-                              std::int64_t n, float* rows) {
+template <class B, int C, class Points>
+CRFSEG_APART void splat_block(B block, Corners at, Points points, const float* scale,
+                              const float* values, std::int64_t n, float* rows) {
   typedef typename B::V V;
   const int corners = C > 0 ? C : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
-    const std::uint32_t* row = at.row + p * corners;
-    const float* weight = at.weight + p * corners;
-    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    const std::int64_t point = points[p];
+    const std::uint32_t* row = at.row + point * corners;
+    const float* weight = at.weight + point * corners;
+    const float factor = scale != nullptr ? scale[point] : 1.0F;
     const float* source = values + block.row(p);
     V value[B::W];
     for (int x = 0; x < B::W; ++x) value[x] = load<V>(source + x * B::lanes) * factor;
@@ -111,34 +123,43 @@ CRFSEG_APART void splat_block(B block, Corners at, const float* scale, const flo
 }
 
 // Images have 2 spatial dimensions and mostly 3 colours: 3 and 6 corners deserve code of their own.
-CRFSEG_INLINE void slice_rows(Corners at, const float* scale, const float* rows, const float* base,
-                              std::int64_t n, int width, float* values) {
+template <class Points>
+CRFSEG_INLINE void slice_rows(Corners at, Points points, const float* scale, const float* rows,
+                              const float* base, std::int64_t n, int width, float* values) {
   for_blocks(width, [&](auto block) {
     using B = decltype(block);
     switch (at.corners) {
       case 3:
-        return slice_block<B, 3>(block, at, scale, rows, base, n, values);
+        return slice_block<B, 3>(block, at, points, scale, rows, base, n, values);
       case 6:
-        return slice_block<B, 6>(block, at, scale, rows, base, n, values);
+        return slice_block<B, 6>(block, at, points, scale, rows, base, n, values);
       default:
-        return slice_block<B, 0>(block, at, scale, rows, base, n, values);
+        return slice_block<B, 0>(block, at, points, scale, rows, base, n, values);
     }
   });
 }
 
-CRFSEG_INLINE void splat_rows(Corners at, const float* scale, const float* values, std::int64_t n,
-                              int width, float* rows) {
+template <class Points>
+CRFSEG_INLINE void splat_rows(Corners at, Points points, const float* scale, const float* values,
+                              std::int64_t n, int width, float* rows) {
   for_blocks(width, [&](auto block) {
     using B = decltype(block);
     switch (at.corners) {
       case 3:
-        return splat_block<B, 3>(block, at, scale, values, n, rows);
+        return splat_block<B, 3>(block, at, points, scale, values, n, rows);
       case 6:
-        return splat_block<B, 6>(block, at, scale, values, n, rows);
+        return splat_block<B, 6>(block, at, points, scale, values, n, rows);
       default:
-        return splat_block<B, 0>(block, at, scale, values, n, rows);
+        return splat_block<B, 0>(block, at, points, scale, values, n, rows);
     }
   });
+}
+
+CRFSEG_INLINE Corners from_point(const Corners& at, std::int64_t first) {
+  return {at.corners, at.row + first * at.corners, at.weight + first * at.corners};
+}
+CRFSEG_INLINE const float* from_point(const float* scale, std::int64_t first) {
+  return scale != nullptr ? scale + first : nullptr;
 }
 
 }  // namespace CRFSEG_ISA

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Reading unaries of any layout into rows of -U, and looking at every value on the way. Compiled
-// once per instruction set; see kernels.h for what may not be included here.
-#include "cpu/kernels/kernels.h"
-#include "cpu/kernels/vector.h"
+// Reading unaries of any layout into rows, and looking at every value on the way. Compiled once per
+// instruction set; see kernels.h for what may not be included here.
+#include "cpu/kernels/marginals.h"
+#include "cpu/kernels/reading.h"
 
 namespace crfseg {
 namespace kernels {
@@ -88,7 +88,8 @@ CRFSEG_INLINE V8 lowest_energy(const LabelStrip& in, std::int64_t first, int cou
 }
 
 // log p, log softmax, or minus the energy above the lowest
-CRFSEG_INLINE V8 log_of(V8 value, UnaryKind kind, float clip, V8 shift) {
+template <UnaryKind kind>
+CRFSEG_INLINE V8 log_of(V8 value, float clip, V8 shift) {
   const V8 floor = V8{} + clip;
   if (kind == UnaryKind::probabilities) return log_positive(value > clip ? value : floor);
   if (kind == UnaryKind::logits) return value - shift;
@@ -114,34 +115,122 @@ CRFSEG_INLINE void store_rows(const V8* block, int count, int width, int label, 
   }
 }
 
+// Rows that start from clipped probabilities: divided by their sums.
+CRFSEG_INLINE void normalize_rows(V8 total, int count, int width, float* rows) {
+  const V8 inverse = 1.0F / total;
+  for (int lane = 0; lane < count; ++lane) {
+    for (int x = 0; x < width; x += 4) {
+      float* place = rows + lane * width + x;
+      store<V4>(place, load<V4>(place) * inverse[lane]);
+    }
+  }
+}
+
+// What is read of up to eight points.
+struct Tile {
+  const LabelStrip* in;
+  float clip;
+  std::int64_t first;
+  int count, n_labels, width;
+};
+
+// Rows of -U (`logs`), or of softmax(-U) from probabilities, of a tile.
+template <UnaryKind kind, bool logs>
+CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
+                                  UnaryStats* stats) {
+  const int n_labels = tile.n_labels;
+  const V8 shift = logs ? shift_of(*tile.in, kind, tile.first, tile.count, n_labels, stats) : V8{};
+  const V8 floor = V8{} + tile.clip;
+  V8 total = {}, clipped_total = {};
+  V8 least = V8{} + stats->low;
+  I8 suspect = {};
+  I8 possible = {};
+  for (int label = 0; label < n_labels; label += 8) {
+    V8 block[8];
+    for (int i = 0; i < 8; ++i) {
+      block[i] = V8{} + (logs ? log_zero : 0.0F);
+      if (label + i >= n_labels) continue;
+      const V8 value = read_tile(*tile.in, tile.first, tile.count, label + i);
+      suspect |= !(absolute(value) <= largest);
+      possible |= value <= largest;
+      least = least < value ? least : value;
+      total += value;
+      if (logs) {
+        block[i] = log_of<kind>(value, tile.clip, shift);
+      } else {
+        block[i] = value > tile.clip ? value : floor;
+        clipped_total += block[i];
+      }
+    }
+    transpose(block);
+    store_rows(block, tile.count, tile.width, label, rows);
+  }
+  if (!logs) normalize_rows(clipped_total, tile.count, tile.width, rows);
+  if (any(suspect) || any(possible == 0) || any(least < stats->low)) {
+    note_values(*tile.in, kind, tile.first, tile.count, n, n_labels, stats);
+  }
+  if (kind == UnaryKind::probabilities) note_off(stats, total, tile.first, tile.count);
+}
+
+template <UnaryKind kind, bool logs>
+CRFSEG_APART void read_kind(const LabelStrip& in, float clip, std::int64_t first, std::int64_t last,
+                            std::int64_t n, int n_labels, int width, float* rows,
+                            UnaryStats* stats) {
+  for (std::int64_t p = first; p < last; p += 8, rows += 8 * width) {
+    const int count = static_cast<int>(last - p < 8 ? last - p : 8);
+    read_tile_rows<kind, logs>({&in, clip, p, count, n_labels, width}, n, rows, stats);
+  }
+}
+
+CRFSEG_INLINE void read_rows(const LabelStrip& in, UnaryKind kind, float clip, std::int64_t first,
+                             std::int64_t last, std::int64_t n, int n_labels, int width,
+                             float* rows, UnaryStats* stats) {
+  const auto read = kind == UnaryKind::probabilities ? read_kind<UnaryKind::probabilities, true>
+                    : kind == UnaryKind::logits      ? read_kind<UnaryKind::logits, true>
+                                                     : read_kind<UnaryKind::energies, true>;
+  read(in, clip, first, last, n, n_labels, width, rows, stats);
+}
+
 void load_unary(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels, int width,
                 float* log_unary, UnaryStats* stats) {
-  for (std::int64_t first = 0; first < n; first += 8) {
-    const int count = static_cast<int>(n - first < 8 ? n - first : 8);
-    const V8 shift = shift_of(in, kind, first, count, n_labels, stats);
-    V8 total = {};
-    V8 least = V8{} + stats->low;
-    I8 suspect = {};
-    I8 possible = {};
-    for (int label = 0; label < n_labels; label += 8) {
-      V8 block[8];
-      for (int i = 0; i < 8; ++i) {
-        block[i] = V8{} + log_zero;
-        if (label + i >= n_labels) continue;
-        const V8 value = read_tile(in, first, count, label + i);
-        suspect |= !(absolute(value) <= largest);
-        possible |= value <= largest;
-        least = least < value ? least : value;
-        total += value;
-        block[i] = log_of(value, kind, clip, shift);
-      }
-      transpose(block);
-      store_rows(block, count, width, label, log_unary + first * width);
+  read_rows(in, kind, clip, 0, n, n, n_labels, width, log_unary, stats);
+}
+
+void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
+                float* rows, UnaryStats* stats) {
+  if (from.rows != nullptr) {
+    copy(from.rows + first * width, static_cast<std::int64_t>(n) * width, rows);
+  } else {
+    read_rows(from.values, from.kind, from.clip, first, first + n, from.n_points, n_labels, width,
+              rows, stats);
+  }
+}
+
+// Labels lie far apart: ask for what the next batch reads of each.
+CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n, int n_labels) {
+  const float* place = in.data + (first + n) * in.point_stride;
+  if (in.point_stride != 1) return;
+  for (int label = 0; label < n_labels; ++label, place += in.label_stride) {
+    __builtin_prefetch(place);
+    __builtin_prefetch(place + 16);
+  }
+}
+
+void read_start(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
+                float* rows, float* log_rows, UnaryStats* stats) {
+  const std::int64_t floats = static_cast<std::int64_t>(n) * width;
+  prefetch_next(from.values, first, n, n_labels);
+  if (from.rows == nullptr && from.kind == UnaryKind::probabilities) {
+    read_kind<UnaryKind::probabilities, false>(from.values, from.clip, first, first + n,
+                                               from.n_points, n_labels, width, rows, stats);
+    // Padding has no probability; the logarithm takes that for one far below any other.
+    for (std::int64_t i = 0; log_rows != nullptr && i < floats; i += 4) {
+      store<V4>(log_rows + i, log_positive(load<V4>(rows + i)));
     }
-    if (any(suspect) || any(possible == 0) || any(least < stats->low)) {
-      note_values(in, kind, first, count, n, n_labels, stats);
-    }
-    if (kind == UnaryKind::probabilities) note_off(stats, total, first, count);
+  } else {
+    read_unary(from, first, n, n_labels, width, rows, stats);
+    if (log_rows != nullptr) copy(rows, floats, log_rows);
+    softmax(rows, n, width);
   }
 }
 

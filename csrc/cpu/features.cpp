@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+#include "cpu/features.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "error.h"
+#include "parallel.h"
+
+namespace crfseg {
+namespace {
+
+constexpr int lanes = 8;
+
+// Lowest and highest of every column, by place modulo the rows' length. Values that are not finite
+// come out as bounds that are not.
+void scan(const float* values, std::int64_t n_rows, int n_columns, float* lo, float* hi) {
+  const int period = lanes * n_columns;
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> low(static_cast<std::size_t>(period), infinity);
+  std::vector<float> high(static_cast<std::size_t>(period), -infinity);
+  std::vector<float> nothing(static_cast<std::size_t>(period), 0.0F);  // or NaN
+  const auto add = [&](const float* at, int n) {
+    for (int i = 0; i < n; ++i) {
+      low[i] = at[i] < low[i] ? at[i] : low[i];
+      high[i] = at[i] > high[i] ? at[i] : high[i];
+      nothing[i] += at[i] * 0.0F;
+    }
+  };
+  const std::int64_t n_blocks = n_rows / lanes;
+  for (std::int64_t block = 0; block < n_blocks; ++block) add(values + block * period, period);
+  add(values + n_blocks * period, static_cast<int>(n_rows % lanes) * n_columns);
+  for (int i = 0; i < period; ++i) {
+    const int column = i % n_columns;
+    lo[column] = std::min(lo[column], low[i]) + nothing[i];
+    hi[column] = std::max(hi[column], high[i]) + nothing[i];
+  }
+}
+
+bool all_finite(const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
+}  // namespace
+
+Features::Features(const float* rows, int dim) : columns_(rows), n_columns_(dim), dim_(dim) {}
+
+Features::Features(const float* channels, int n_channels, std::int64_t width,
+                   const float* inverse_sigmas)
+    : columns_(channels),
+      n_columns_(n_channels),
+      dim_(2 + n_channels),
+      width_(width),
+      inverse_sigmas_(inverse_sigmas, inverse_sigmas + dim_) {}
+
+void Features::load(std::int64_t first, int count, float (*block)[kernels::simplex_batch]) const {
+  const float* from = columns_ + first * n_columns_;
+  if (width_ == 0) {
+    for (int axis = 0; axis < dim_; ++axis) {
+      for (int i = 0; i < count; ++i) block[axis][i] = from[i * dim_ + axis];
+    }
+    return;
+  }
+  std::int64_t x = first % width_, y = first / width_;
+  for (int i = 0; i < count; ++i) {
+    block[0][i] = static_cast<float>(x) * inverse_sigmas_[0];
+    block[1][i] = static_cast<float>(y) * inverse_sigmas_[1];
+    if (++x < width_) continue;
+    x = 0;
+    ++y;
+  }
+  for (int c = 0; c < n_columns_; ++c) {
+    const float inverse = inverse_sigmas_[2 + c];
+    for (int i = 0; i < count; ++i) block[2 + c][i] = from[i * n_columns_ + c] * inverse;
+  }
+}
+
+FeatureRange Features::range(std::int64_t begin, std::int64_t end) const {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const auto dim = static_cast<std::size_t>(dim_);
+  FeatureRange range{std::vector<float>(dim, infinity), std::vector<float>(dim, -infinity)};
+  const int n_positions = dim_ - n_columns_;
+  if (n_columns_ > 0) {
+    scan(columns_ + begin * n_columns_, end - begin, n_columns_, range.lo.data() + n_positions,
+         range.hi.data() + n_positions);
+  }
+  if (width_ == 0) return range;
+  const bool one_row = begin / width_ == (end - 1) / width_;
+  range.lo[0] = one_row ? static_cast<float>(begin % width_) : 0.0F;
+  range.hi[0] = static_cast<float>(one_row ? (end - 1) % width_ : width_ - 1);
+  range.lo[1] = static_cast<float>(begin / width_);
+  range.hi[1] = static_cast<float>((end - 1) / width_);
+  // Rounding is monotonous: the bounds of the products are the products of the bounds.
+  for (std::size_t axis = 0; axis < dim; ++axis) {
+    range.lo[axis] *= inverse_sigmas_[axis];
+    range.hi[axis] *= inverse_sigmas_[axis];
+  }
+  return range;
+}
+
+std::vector<FeatureRange> Features::ranges(const Strips& strips, int threads) const {
+  std::vector<FeatureRange> ranges(static_cast<std::size_t>(strips.count));
+  parallel_for(strips.count, threads,
+               [&](std::int64_t s) { ranges[s] = range(strips.begin(s), strips.end(s)); });
+  for (const FeatureRange& each : ranges) {
+    if (!all_finite(each.lo) || !all_finite(each.hi)) explain_non_finite(strips);
+  }
+  return ranges;
+}
+
+void Features::explain_non_finite(const Strips& strips) const {
+  float block[kernels::max_corners][kernels::simplex_batch];
+  for (std::int64_t point = 0; point < strips.n_points; ++point) {
+    load(point, 1, block);
+    for (int axis = 0; axis < dim_; ++axis) {
+      if (!std::isfinite(block[axis][0])) throw NonFiniteFeature(point, axis, block[axis][0]);
+    }
+  }
+  throw Error("features are not finite in range only");
+}
+
+}  // namespace crfseg

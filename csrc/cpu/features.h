@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// Where points lie in feature space: given row by row, or made from an image on the fly.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/kernels/kernels.h"
+#include "view.h"
+
+namespace crfseg {
+
+struct FeatureRange {
+  std::vector<float> lo, hi;  // (dim)
+};
+
+class Features {
+ public:
+  // (n, dim) rows.
+  Features(const float* rows, int dim);
+  // Positions x, y in rows of `width` points and the channels of each, all times inverse sigmas.
+  Features(const float* channels, int n_channels, std::int64_t width, const float* inverse_sigmas);
+
+  int dim() const { return dim_; }
+
+  // block[axis][i]: the features of point first + i.
+  void load(std::int64_t first, int count, float (*block)[kernels::simplex_batch]) const;
+
+  // Of the points of each strip. Throws NonFiniteFeature.
+  std::vector<FeatureRange> ranges(const Strips& strips, int threads) const;
+
+ private:
+  FeatureRange range(std::int64_t begin, std::int64_t end) const;
+  [[noreturn]] void explain_non_finite(const Strips& strips) const;
+
+  const float* columns_;  // (n, n_columns)
+  int n_columns_, dim_;
+  std::int64_t width_ = 0;  // of an image; 0: columns are features
+  std::vector<float> inverse_sigmas_;
+};
+
+}  // namespace crfseg

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT
+// Mean-field passes that leave points alone whose Q cannot have moved by more than a tolerance
+// (cpu/skipping.h). Compiled once per instruction set; see kernels.h for what may not be included
+// here.
+#include "cpu/kernels/marginals.h"
+#include "cpu/kernels/reading.h"
+#include "cpu/kernels/rows.h"
+
+namespace crfseg {
+namespace kernels {
+namespace CRFSEG_ISA {
+
+// How far messages may move (the range over labels of what is added to them) before a Q whose
+// largest entry is `top` moves by the tolerance: log-odds move by no more than that range, and the
+// odds that move most easily are those nearest to even.
+template <class V>
+CRFSEG_INLINE V limit_of(V top, float tolerance) {
+  constexpr float rounding = 1.2e-7F;  // of 1 - top
+  const V half = V{} + 0.5F;
+  const V rest = 1.0F - top;
+  const V near = maximum(rest < half ? rest : half, V{} + rounding);
+  const V far = near + tolerance;
+  return log_positive(far * (1.0F - near) / (near * (1.0F - far)));
+}
+
+// For each of n rows the total variation distance to `before` and the limit of `q`. n is rounded up
+// to whole groups.
+template <class V>
+CRFSEG_APART void compare_rows(const float* q, const float* before, int n, int width,
+                               float tolerance, float* moved, float* limit) {
+  const int lanes = Lanes<V>::count;
+  V distance[Lanes<V>::count], top[Lanes<V>::count];
+  for (int first = 0; first < n; first += lanes) {
+    for (int p = 0; p < lanes; ++p) {
+      const std::int64_t row = (first + p) * std::int64_t{width};
+      distance[p] = top[p] = V{};
+      for (int x = 0; x < width; x += lanes) {
+        const V value = load<V>(q + row + x);
+        distance[p] += absolute(value - load<V>(before + row + x));
+        top[p] = maximum(top[p], value);
+      }
+    }
+    store<V>(moved + first, reduce_rows<Sum>(distance) * 0.5F);
+    store<V>(limit + first, limit_of(reduce_rows<Max>(top), tolerance));
+  }
+}
+
+CRFSEG_INLINE void compare(const float* q, const float* before, int n, int width, float tolerance,
+                           float* moved, float* limit) {
+  if (width == 4) return compare_rows<V4>(q, before, n, width, tolerance, moved, limit);
+  compare_rows<V8>(q, before, n, width, tolerance, moved, limit);
+}
+
+template <class V>
+CRFSEG_APART void largest_rows(const float* q, int n, int width, float* top) {
+  const int lanes = Lanes<V>::count;
+  V part[Lanes<V>::count];
+  for (int first = 0; first < n; first += lanes) {
+    for (int p = 0; p < lanes; ++p) {
+      const float* row = q + (first + p) * std::int64_t{width};
+      part[p] = load<V>(row);
+      for (int x = lanes; x < width; x += lanes) part[p] = maximum(part[p], load<V>(row + x));
+    }
+    store<V>(top + first, reduce_rows<Max>(part));
+  }
+}
+
+CRFSEG_INLINE void largest_of_rows(const float* q, int n, int width, float* top) {
+  if (width == 4) return largest_rows<V4>(q, n, width, top);
+  largest_rows<V8>(q, n, width, top);
+}
+
+enum { most_batched = 32 };  // points in a batch
+
+template <class Points>
+CRFSEG_INLINE void splat_all(const Message* messages, int n_messages, Points points,
+                             std::int64_t first, const float* values, int n, int width) {
+  for (int k = 0; k < n_messages; ++k) {
+    const Message& m = messages[k];
+    splat_rows(from_point(m.at, first), points, from_point(m.splat_scale, first), values, n, width,
+               m.outgoing);
+  }
+}
+
+CRFSEG_INLINE void slice_all(const Message* messages, int n_messages, std::int64_t first, int n,
+                             int width, float* values) {
+  for (int k = 0; k < n_messages; ++k) {
+    const Message& m = messages[k];
+    slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
+               values, n, width, values);
+  }
+}
+
+CRFSEG_INLINE Corners slot_corners(const Message& m) {
+  return {m.at.corners, m.slot_row, m.slot_weight};
+}
+
+// Calls f(first, n) for all batches; scratch holds numbers behind the last point of each, because
+// rows are taken in groups.
+template <class F>
+CRFSEG_INLINE void for_batches(SkippingPass* pass, std::int64_t n_points, F&& f) {
+  for (std::int64_t first = 0; first < n_points; first += pass->batch) {
+    const std::int64_t left = n_points - first;
+    const int n = static_cast<int>(left < pass->batch ? left : pass->batch);
+    if (n < pass->batch) {
+      __builtin_memset(pass->scratch, 0, 3 * sizeof(float) * pass->batch * pass->width);
+    }
+    f(first, n);
+  }
+}
+
+void start_pass(SkippingPass* pass, UnaryStats* stats, double* uncertainty) {
+  const int width = pass->width;
+  float* q = pass->scratch;
+  float top[most_batched];
+  for_batches(pass, pass->unary.n_points, [&](std::int64_t first, int n) {
+    read_start(pass->unary, first, n, pass->n_labels, width, q, nullptr, stats);
+    largest_of_rows(q, n, width, top);
+    for (int p = 0; p < n; ++p) *uncertainty += static_cast<double>(1.0F - top[p]);
+    splat_all(pass->messages, pass->n_messages, Everyone{}, first, q, n, width);
+  });
+}
+
+// What a point's evaluations will need, side by side.
+CRFSEG_INLINE void add_slot(SkippingPass* pass, std::int64_t point, const float* log_unary,
+                            const float* q, float limit) {
+  Slots& slots = pass->slots;
+  const int width = pass->width;
+  const std::int64_t slot = slots.count++;
+  copy_row(log_unary, width, slots.rows + slot * 2 * width);
+  copy_row(q, width, slots.rows + (slot * 2 + 1) * width);
+  slots.point[slot] = static_cast<std::uint32_t>(point);
+  slots.limit[slot] = limit;
+  pass->limit[point] = __builtin_inff();
+  for (int k = 0; k < pass->n_messages; ++k) {
+    const Message& m = pass->messages[k];
+    const int corners = m.at.corners;
+    const float slice_scale = m.slice_scale != nullptr ? m.slice_scale[point] : 1.0F;
+    for (int j = 0; j < corners; ++j) {
+      m.slot_row[slot * corners + j] = m.at.row[point * corners + j];
+      m.slot_weight[slot * corners + j] = m.at.weight[point * corners + j] * slice_scale;
+    }
+    if (m.slot_scale == nullptr) continue;
+    const float splat_scale = m.splat_scale != nullptr ? m.splat_scale[point] : 1.0F;
+    m.slot_scale[slot] = splat_scale / slice_scale;
+  }
+}
+
+void settle_pass(SkippingPass* pass, float dormant_from) {
+  const int width = pass->width;
+  const std::int64_t floats = static_cast<std::int64_t>(pass->batch) * width;
+  float* log_unary = pass->scratch;
+  float* start = log_unary + floats;
+  float* q = start + floats;
+  float moved[most_batched], limit[most_batched];
+  UnaryStats unused = {};
+  for_batches(pass, pass->unary.n_points, [&](std::int64_t first, int n) {
+    read_start(pass->unary, first, n, pass->n_labels, width, start, log_unary, &unused);
+    copy(log_unary, floats, q);
+    slice_all(pass->messages, pass->n_messages, first, n, width, q);
+    softmax(q, n, width);
+    compare(q, start, n, width, pass->tolerance, moved, limit);
+    for (int p = 0; p < n; ++p) {
+      pass->limit[first + p] = limit[p];
+      if (limit[p] >= dormant_from) continue;
+      add_slot(pass, first + p, log_unary + p * width, q + p * width, limit[p]);
+    }
+    if (pass->out.data != nullptr) write_out(pass->out, first, n, pass->n_labels, width, q);
+    if (pass->labels != nullptr) write_labels(q, n, pass->n_labels, width, pass->labels + first);
+    splat_all(pass->messages, pass->n_messages, Everyone{}, first, q, n, width);
+    for (int k = 0; k < pass->n_messages; ++k) {
+      const Message& m = pass->messages[k];
+      splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), moved, n, 1,
+                 m.moved);
+    }
+  });
+}
+
+// The new Q of some slots takes the place of the old one, and the change that of the new one.
+template <class V>
+CRFSEG_APART void exchange_rows(const Slots& slots, const std::uint32_t* due, int n, int width,
+                                float tolerance, float* q, float* moved, float* limit) {
+  const int lanes = Lanes<V>::count;
+  V distance[Lanes<V>::count], top[Lanes<V>::count];
+  for (int first = 0; first < n; first += lanes) {
+    for (int p = 0; p < lanes; ++p) {
+      distance[p] = top[p] = V{};
+      if (first + p >= n) continue;
+      float* now = q + (first + p) * std::int64_t{width};
+      float* kept = slots.rows + (due[first + p] * std::int64_t{2} + 1) * width;
+      for (int x = 0; x < width; x += lanes) {
+        const V value = load<V>(now + x);
+        const V change = value - load<V>(kept + x);
+        store<V>(kept + x, value);
+        store<V>(now + x, change);
+        distance[p] += absolute(change);
+        top[p] = maximum(top[p], value);
+      }
+    }
+    store<V>(moved + first, reduce_rows<Sum>(distance) * 0.5F);
+    store<V>(limit + first, limit_of(reduce_rows<Max>(top), tolerance));
+  }
+}
+
+// Slots that are due lie apart: ask for what the next batch needs.
+CRFSEG_INLINE void prefetch_slot(const SkippingPass& pass, std::int64_t slot) {
+  const float* row = pass.slots.rows + slot * 2 * pass.width;
+  for (int x = 0; x < 2 * pass.width && x < 96; x += 16) __builtin_prefetch(row + x, 1);
+}
+
+void active_pass(SkippingPass* pass, Due due) {
+  const int width = pass->width;
+  const bool last = pass->messages[0].outgoing == nullptr;
+  float* q = pass->scratch;
+  float moved[most_batched], limit[most_batched];
+  Due all = due;
+  for_batches(pass, all.count, [&](std::int64_t first, int n) {
+    const std::uint32_t* index = all.index + first;
+    for (int i = 0; i < n; ++i) {
+      if (first + i + pass->batch < all.count) prefetch_slot(*pass, index[i + pass->batch]);
+      copy_row(pass->slots.rows + index[i] * std::int64_t{2} * width, width, q + i * width);
+    }
+    for (int k = 0; k < pass->n_messages; ++k) {
+      const Message& m = pass->messages[k];
+      slice_rows(slot_corners(m), Listed{index}, nullptr, m.incoming, q, n, width, q);
+    }
+    softmax(q, n, width);
+    if (width == 4) {
+      exchange_rows<V4>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
+    } else {
+      exchange_rows<V8>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
+    }
+    for (int i = 0; i < n; ++i) pass->slots.limit[index[i]] = limit[i] + all.drift[first + i];
+    for (int k = 0; k < pass->n_messages && !last; ++k) {
+      const Message& m = pass->messages[k];
+      splat_rows(slot_corners(m), Listed{index}, m.slot_scale, q, n, width, m.outgoing);
+      splat_rows(slot_corners(m), Listed{index}, m.slot_scale, moved, n, 1, m.moved);
+    }
+  });
+}
+
+template <int C>
+CRFSEG_APART void add_drift(Corners at, const float* scale, const float* drift, int n,
+                            float* __restrict sums) {
+  const int corners = C > 0 ? C : at.corners;
+  for (std::int64_t p = 0; p < n; ++p) {
+    const std::uint32_t* row = at.row + p * corners;
+    const float* weight = at.weight + p * corners;
+    float sum = 0.0F;
+    for (int j = 0; j < corners; ++j) sum += weight[j] * drift[row[j]];
+    sums[p] += scale != nullptr ? sum * scale[p] : sum;
+  }
+}
+
+CRFSEG_INLINE void add_drift_of(Corners at, const float* scale, const float* drift, int n,
+                                float* sums) {
+  switch (at.corners) {
+    case 3:
+      return add_drift<3>(at, scale, drift, n, sums);
+    case 6:
+      return add_drift<6>(at, scale, drift, n, sums);
+    default:
+      return add_drift<0>(at, scale, drift, n, sums);
+  }
+}
+
+enum { looked_at_once = 256 };
+
+void find_due(const SkippingPass* pass, Due* due) {
+  float sums[looked_at_once];
+  const Slots& slots = pass->slots;
+  for (int first = 0; first < slots.count; first += looked_at_once) {
+    const int left = slots.count - first;
+    const int n = left < looked_at_once ? left : looked_at_once;
+    __builtin_memset(sums, 0, sizeof(sums));
+    for (int k = 0; k < pass->n_messages; ++k) {
+      const Message& m = pass->messages[k];
+      add_drift_of(from_point(slot_corners(m), first), nullptr, m.drift, n, sums);
+    }
+    for (int i = 0; i < n; ++i) {
+      due->index[due->count] = static_cast<std::uint32_t>(first + i);
+      due->drift[due->count] = sums[i];
+      due->count += sums[i] > slots.limit[first + i] ? 1 : 0;
+    }
+  }
+}
+
+float find_woken(const SkippingPass* pass, std::int64_t first, int n, Due* due) {
+  float sums[looked_at_once] = {};
+  for (int k = 0; k < pass->n_messages; ++k) {
+    const Message& m = pass->messages[k];
+    add_drift_of(from_point(m.at, first), from_point(m.slice_scale, first), m.drift, n, sums);
+  }
+  float spare = __builtin_inff();
+  for (int i = 0; i < n; ++i) {
+    const float left = pass->limit[first + i] - sums[i];
+    if (left < 0.0F) {
+      due->index[due->count] = static_cast<std::uint32_t>(first + i);
+      due->drift[due->count++] = sums[i];
+    } else {
+      spare = left < spare ? left : spare;
+    }
+  }
+  return spare;
+}
+
+// Their Q is what was written out, or all on their label, which is what made them dormant.
+void wake(SkippingPass* pass, const Due& points) {
+  const int width = pass->width;
+  float* log_unary = pass->scratch;
+  float* q = log_unary + 8 * width;
+  UnaryStats unused = {};
+  for (int i = 0; i < points.count; ++i) {
+    const std::int64_t point = points.index[i];
+    const std::int64_t first = point / 8 * 8;  // eight points are read no slower than one
+    const std::int64_t left = pass->unary.n_points - first;
+    read_unary(pass->unary, first, static_cast<int>(left < 8 ? left : 8), pass->n_labels, width,
+               log_unary, &unused);
+    __builtin_memset(q, 0, sizeof(float) * width);
+    if (pass->out.data != nullptr) {
+      const float* place = pass->out.data + point * pass->out.point_stride;
+      for (int x = 0; x < pass->n_labels; ++x) q[x] = place[x * pass->out.label_stride];
+    } else {
+      q[pass->labels[point]] = 1.0F;
+    }
+    add_slot(pass, point, log_unary + (point - first) * width, q, 0.0F);
+  }
+}
+
+}  // namespace CRFSEG_ISA
+}  // namespace kernels
+}  // namespace crfseg

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// Mean field that leaves points alone while their Q cannot have moved by more than a tolerance.
+//
+// Let R be the range over labels of what has been added to a point's messages since its Q was
+// evaluated. The log-odds of no label against the others have moved by more than R, so a Q whose
+// largest entry is 1 - e stays within `tolerance` while R <= logit(e + tolerance) - logit(e), its
+// limit. R is bounded without looking at labels: where Q has moved by a total variation distance d,
+// the messages of a term move by at most its filter applied to d, times twice the widest range of a
+// column of w mu. These sums are kept as one more channel of every lattice, the drift. A point
+// whose drift since its evaluation is beyond its limit is due: it is evaluated again, and what it
+// splats is the change of its Q.
+//
+// The first two iterations look at every point. The second one settles limits and gives the points
+// that may move soon a slot, a row of its own for unary and Q; the others are dormant, keep neither
+// (their Q is a single label to within 1e-5 or is where the caller wants it), and are woken, should
+// they be due, by reading their unary again.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "buffer.h"
+#include "cpu/field_kernel.h"
+#include "cpu/scratch.h"
+#include "mean_field.h"
+
+namespace crfseg {
+
+class Skipping {
+ public:
+  // How far a point that is left alone may be from its Q, in each entry.
+  static constexpr float tolerance = 5e-5F;
+
+  Skipping(const UnarySupply& unary, const std::vector<std::unique_ptr<FieldKernel>>& kernels,
+           const Strips& strips, int n_labels, int width, LabelView<float> out,
+           std::int32_t* labels, int threads);
+
+  // Splats softmax(-U); what was found while reading.
+  UnaryReport start();
+  // The first iteration; whether it pays to go on here.
+  bool settle();
+  // A later iteration.
+  void step(bool last);
+  // Gives the caller what has moved since `settle` has written everything.
+  void write();
+
+  std::int64_t evaluations() const { return evaluations_; }
+
+ private:
+  struct Work;
+  struct Strip {
+    kernels::Slots slots{};
+    // Room for all points; pages of slots that are not needed are never touched.
+    Buffer<float> rows, limit, weight, scale;
+    Buffer<std::uint32_t> point, row;
+    // Points without a slot are looked at in groups, one by one only where drift may have used up
+    // what their group had to spare.
+    Buffer<float> group_spare;  // (groups) the least that one of them may still drift
+    Buffer<float> group_scale;  // (groups, kernels) the largest factor at slicing
+    Buffer<float> group_spent;  // (groups, kernels) `spent` when they were last looked at
+    std::vector<float> spent;   // (kernels) sum over iterations of the largest growth of drift
+    Buffer<float> drift;        // (rows of all lattices) the last iteration's
+  };
+
+  std::int64_t n_kernels() const { return static_cast<std::int64_t>(kernels_.size()); }
+  std::int64_t rows_of(std::int64_t strip) const;
+  void make_room(std::int64_t strip);
+  kernels::SkippingPass pass(Work* work);
+  void note_groups(std::int64_t strip);
+  void fetch_drift(Work* work);
+  void find_due(Work* work);
+
+  const UnarySupply& unary_;
+  const std::vector<std::unique_ptr<FieldKernel>>& kernels_;
+  const Strips& strips_;
+  int n_labels_, width_, batch_, threads_;
+  LabelView<float> out_;
+  std::int32_t* labels_;
+  Scratch scratch_;
+  std::vector<Strip> parts_;
+  Buffer<float> limit_;  // (n_points) of points without a slot, infinity for others
+  double uncertainty_ = 0.0;
+  std::int64_t evaluations_ = 0;
+};
+
+}  // namespace crfseg

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+// The blur x -> (1 - 2 side) x + side (neighbours) leaves its factor 1 - 2 side to gain(), so that
+// vertices without neighbours are not touched: x -> x + side / (1 - 2 side) (neighbours).
+#include "cpu/vertex_rows.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/dispatch.h"
+#include "parallel.h"
+
+namespace crfseg {
+namespace {
+
+constexpr std::int64_t rows_per_piece = 4096;
+
+float middle(const Lattice& lattice) {
+  return static_cast<float>(1.0 - 2.0 * BlurShape::of(lattice.passes).side);
+}
+
+// Values at most double with each pass: after so many axes the factors are taken in, lest they
+// overflow.
+int axes_between_rescales(const Lattice& lattice) { return 32 / lattice.passes; }
+
+void clear(float* rows, std::int64_t n, kernels::Columns columns) {
+  if (columns.count == columns.width) {
+    std::fill_n(rows, n * columns.width, 0.0F);
+    return;
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::fill_n(rows + i * columns.width + columns.first, columns.count, 0.0F);
+  }
+}
+
+}  // namespace
+
+// A sweep over rows or chains that has to be through before the next one begins.
+struct VertexRows::Step {
+  enum class Kind { start, add_up, blur, rescale, spread };
+  Kind kind;
+  const Chains* chains;
+  std::int64_t first_row, n_pieces;
+};
+
+VertexRows::VertexRows(const Lattice& lattice, int width, int threads, Sums sums)
+    : lattice_(&lattice),
+      plan_(&lattice.blur_plan(threads)),
+      width_(width),
+      sums_((sums == Sums::kept ? lattice.n_local() : plan_->n_rows) * width),
+      blurred_(sums == Sums::kept ? plan_->n_rows * width : 0) {}
+
+// Runs of up to `most` neighbouring columns that cover the slabs.
+std::vector<kernels::Columns> VertexRows::columns(SlabList slabs, int most) const {
+  if (width_ <= std::min(most, 24) && slabs == nullptr) return {{width_, 0, width_}};
+  std::vector<kernels::Columns> runs;
+  const int n_slabs = slabs != nullptr ? static_cast<int>(slabs->size()) : width_ / 8;
+  for (int i = 0; i < n_slabs; ++i) {
+    const int first = 8 * (slabs != nullptr ? (*slabs)[i] : i);
+    const bool extends =
+        !runs.empty() && runs.back().first + runs.back().count == first && runs.back().count < most;
+    if (extends) {
+      runs.back().count += 8;
+    } else {
+      runs.push_back({width_, first, std::min(8, width_)});
+    }
+  }
+  return runs;
+}
+
+float* VertexRows::rows(std::int64_t strip) { return sums_.data() + first_row(strip); }
+
+float* VertexRows::cleared_rows(std::int64_t strip, SlabList slabs) {
+  for (const kernels::Columns& run : columns(slabs, width_)) {
+    clear(rows(strip), lattice_->local_rows(strip), run);
+  }
+  return rows(strip);
+}
+
+const float* VertexRows::blurred(std::int64_t strip) const {
+  return values().data() + first_row(strip);
+}
+
+float VertexRows::gain() const {
+  const int axes = (lattice_->dim + 1) % axes_between_rescales(*lattice_);
+  return std::pow(middle(*lattice_), static_cast<float>(axes * lattice_->passes));
+}
+
+void VertexRows::fetch(std::int64_t strip, const float* factor, float* rows, SlabList slabs) const {
+  for (const kernels::Columns& run : columns(slabs, width_)) {
+    active_kernels().scale(blurred(strip), run, factor, gain(), lattice_->local_rows(strip), rows);
+  }
+}
+
+void VertexRows::mix(const float* matrix, int n_labels, int threads) {
+  parallel_ranges(lattice_->n_local(), 256, threads, [&](std::int64_t first, std::int64_t last) {
+    float* rows = values().data() + first * width_;
+    Buffer<float> before((last - first) * width_);
+    std::copy_n(rows, before.size(), before.data());
+    active_kernels().mix(before.data(), matrix, n_labels, last - first, width_, rows);
+  });
+}
+
+std::vector<VertexRows::Step> VertexRows::steps(bool transpose) const {
+  const auto over_rows = [&](Step::Kind kind, std::int64_t first) {
+    const std::int64_t n = plan_->n_rows - first;
+    return Step{kind, nullptr, first, (n + rows_per_piece - 1) / rows_per_piece};
+  };
+  const auto over_chains = [](Step::Kind kind, const Chains& chains) {
+    return Step{kind, &chains, 0, chains.n_pieces()};
+  };
+  std::vector<Step> all;
+  all.push_back(over_rows(Step::Kind::start, keeps_sums() ? 0 : lattice_->n_local()));
+  all.push_back(over_chains(Step::Kind::add_up, plan_->shared));
+  for (int i = 0; i <= lattice_->dim; ++i) {
+    all.push_back(over_chains(Step::Kind::blur, plan_->axes[transpose ? lattice_->dim - i : i]));
+    if ((i + 1) % axes_between_rescales(*lattice_) == 0) {
+      all.push_back(over_rows(Step::Kind::rescale, 0));
+    }
+  }
+  all.push_back(over_chains(Step::Kind::spread, plan_->shared));
+  return all;
+}
+
+// What the rows hold before the strips' sums are added up.
+void VertexRows::start(std::int64_t first, std::int64_t last, kernels::Columns columns) {
+  const std::int64_t n_sums = std::clamp(lattice_->n_local(), first, last);
+  if (keeps_sums() && first < n_sums) {
+    active_kernels().scale(sums_.data() + first * width_, columns, nullptr, 1.0F, n_sums - first,
+                           blurred_.data() + first * width_);
+  }
+  clear(values().data() + n_sums * width_, last - n_sums, columns);
+}
+
+void VertexRows::take(const Step& step, std::int64_t piece, kernels::Columns columns) {
+  const kernels::Table& kernels = active_kernels();
+  float* all = values().data();
+  const std::int64_t first = step.first_row + piece * rows_per_piece;
+  const std::int64_t last = std::min(first + rows_per_piece, plan_->n_rows);
+  const BlurShape shape = BlurShape::of(lattice_->passes);
+  switch (step.kind) {
+    case Step::Kind::start:
+      return start(first, last, columns);
+    case Step::Kind::rescale:
+      return kernels.scale(
+          all + first * width_, columns, nullptr,
+          std::pow(middle(*lattice_),
+                   static_cast<float>(axes_between_rescales(*lattice_) * lattice_->passes)),
+          last - first, all + first * width_);
+    case Step::Kind::add_up:
+      return kernels.add_up(all, columns, step.chains->piece(piece), step.chains->length(piece));
+    case Step::Kind::spread:
+      return kernels.spread(all, columns, step.chains->piece(piece), step.chains->length(piece));
+    case Step::Kind::blur:
+      return kernels.blur(all, columns, step.chains->piece(piece), step.chains->length(piece),
+                          static_cast<float>(shape.side / (1.0 - 2.0 * shape.side)),
+                          lattice_->passes);
+  }
+}
+
+void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads,
+                      SlabList slabs) {
+  struct Part {
+    VertexRows* rows;
+    std::vector<Step> steps;
+    kernels::Columns columns;
+  };
+  std::vector<Part> parts;
+  std::size_t n_steps = 0;
+  for (VertexRows* rows : all) {
+    const std::vector<Step> steps = rows->steps(transpose);
+    n_steps = std::max(n_steps, steps.size());
+    for (const kernels::Columns& run : rows->columns(slabs, 32)) {
+      parts.push_back({rows, steps, run});
+    }
+  }
+  if (threads == 1 || static_cast<int>(parts.size()) >= 3 * threads) {
+    // A thread takes a part through all axes: nobody waits for anybody. Large ones go first.
+    std::stable_sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) {
+      return a.rows->plan_->nbytes() > b.rows->plan_->nbytes();
+    });
+    parallel_for(static_cast<std::int64_t>(parts.size()), threads, [&](std::int64_t i) {
+      for (const Step& step : parts[i].steps) {
+        for (std::int64_t piece = 0; piece < step.n_pieces; ++piece) {
+          parts[i].rows->take(step, piece, parts[i].columns);
+        }
+      }
+    });
+    return;
+  }
+  for (std::size_t step = 0; step < n_steps; ++step) {
+    std::vector<std::pair<const Part*, std::int64_t>> pieces;
+    for (const Part& part : parts) {
+      for (std::int64_t i = 0; step < part.steps.size() && i < part.steps[step].n_pieces; ++i) {
+        pieces.emplace_back(&part, i);
+      }
+    }
+    parallel_for(static_cast<std::int64_t>(pieces.size()), threads, [&](std::int64_t i) {
+      const auto& [part, piece] = pieces[i];
+      part->rows->take(part->steps[step], piece, part->columns);
+    });
+  }
+}
+
+}  // namespace crfseg

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// Where buffers get their memory. Pages that the system hands out are cleared when they are first
+// touched, which costs as much as many a computation on them: a cache, which is off unless a limit
+// is set, keeps blocks that were given back for whoever asks next.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace crfseg {
+
+constexpr std::size_t block_alignment = 64;  // a cache line, and the widest vector
+constexpr std::size_t huge_page = std::size_t{1} << 21;
+// Smaller blocks begin anywhere: to round them up to huge pages would cost more than it is worth.
+constexpr std::size_t smallest_on_huge_pages = 8 * huge_page;
+
+struct Block {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+};
+
+// A block of at least so many bytes, their contents undefined; whole: all of it will be touched.
+// Throws std::bad_alloc.
+Block take_block(std::size_t bytes, bool whole);
+void give_back(Block block) noexcept;
+
+// How much may be kept at most; 0, as at first, keeps nothing. What is more is freed, oldest first.
+void set_cache_limit(std::int64_t bytes);
+void clear_cache();
+std::int64_t cached_bytes();
+
+}  // namespace crfseg
