@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BUDGETS = Path(__file__).with_name("results") / "instructions.csv"
-STAGES = ("build_spatial", "build_bilateral", "unary", "normaliser", "inference")
+STAGES = ("build_spatial", "build_bilateral", "unary", "normaliser", "full_inference", "inference")
 LABELS = (2, 21, 150)
 TOLERANCE = 0.03
 ISA = "avx2"
@@ -114,7 +114,7 @@ def main() -> None:
     counts = [c for labels in LABELS for c in count(args.program, labels, folder / str(labels))]
     budgets = read_budgets(BUDGETS)
     lines, kept = compare(counts, budgets)
-    print(f"# {counts[0].compiler}, {ISA}, 160 x 120 pixels, 5 iterations", *lines, sep="\n")
+    print(f"# {counts[0].compiler}, {ISA}, 160 x 120 pixels, 10 iterations", *lines, sep="\n")
     if args.record:
         record(BUDGETS, counts)
         print(f"# recorded in {BUDGETS}")

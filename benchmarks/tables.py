@@ -153,13 +153,11 @@ def instructions(results: Results) -> list[str]:
 
 
 def stages(results: Results) -> list[str]:
-    """Milliseconds of the headline's stages and their shares of the whole."""
+    """Milliseconds of the headline's stages; a call has one of the two inferences."""
     threads = sorted({m.threads for m in results.stages()})
-    totals = {n: sum(m.value for m in results.stages() if m.threads == n) for n in threads}
     found: dict[str, list[str]] = {}
     for m in results.stages():
-        share = m.value / totals[m.threads]
-        found.setdefault(m.what, []).append(f"{number(1e3 * m.value)} ms, {share:.0%}")
+        found.setdefault(m.what, []).append(f"{number(1e3 * m.value)} ms")
     titles = ["stage", *(f"{n} thread{'s' * (n != 1)}" for n in threads)]
     return table(titles, [(stage, *cells) for stage, cells in found.items()])
 
