@@ -13,7 +13,8 @@ namespace kernels {
 #define CRFSEG_TABLE(isa)                                                                     \
   namespace isa {                                                                             \
   void find_simplices(const SimplexFrame&, SimplexBatch*);                                    \
-  void load_unary(LabelStrip, UnaryKind, float, std::int64_t, int, int, float*, UnaryStats*); \
+  void load_unary(const UnarySource&, int, int, float*, UnaryStats*);                         \
+  void load_coarse(LabelStrip, UnaryKind, std::int64_t, int, int, float*, UnaryStats*);       \
   void field_pass(FieldPass*);                                                                \
   void start_pass(SkippingPass*, UnaryStats*, double*);                                       \
   void settle_pass(SkippingPass*, float);                                                     \
@@ -29,7 +30,7 @@ namespace kernels {
   void scale(const float*, Columns, const float*, std::int64_t, float*);                      \
   void mix(const float*, const float*, int, std::int64_t, int, float*);                       \
   constexpr Table table = {                                                                   \
-      #isa,        find_simplices, load_unary, field_pass, start_pass, settle_pass,           \
+      #isa,        find_simplices, load_unary, load_coarse, field_pass, start_pass, settle_pass,           \
       active_pass, find_due,       find_woken, wake,       splat,      slice,                 \
       add_up,      spread,         blur,       scale,      mix};                              \
   }
