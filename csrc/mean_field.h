@@ -25,8 +25,8 @@ namespace crfseg {
 // foreground: the probability of label 1 of two, and nothing of label 0.
 enum class UnaryKind : int { energies, probabilities, logits, foreground };
 
-// What hard labels mean: the energy of a point's own label and of the others, and that of all labels
-// where a point has none.
+// What hard labels mean: the energy of a point's own label and of the others, and that of all
+// labels where a point has none.
 struct LabelEnergies {
   float given, other, unknown;
   int forbidden;  // a label that no point can have; or -1
@@ -101,8 +101,8 @@ class MeanField {
   UnaryReport set_unary(LabelView<const float> values, UnaryKind kind, float clip, int threads);
   // As set_unary, but the values stay where they are and are read by `infer` alone.
   void lend_unary(LabelView<const float> values, UnaryKind kind, float clip);
-  // Scores (n_labels, rows * columns) that are upsampled to the image while they are used; a copy is
-  // kept. What is reported was found in the scores. No energies.
+  // Scores (n_labels, rows * columns) that are upsampled to the image while they are used; a copy
+  // is kept. What is reported was found in the scores. No energies.
   UnaryReport set_coarse_unary(LabelView<const float> scores, const CoarseGrid& grid,
                                UnaryKind kind, float clip, int threads);
   // Labels (n_points) stay where they are; those that are not 0..n_labels - 1 mean none.

@@ -57,7 +57,8 @@ UnaryReport MeanField::set_coarse_unary(LabelView<const float> scores, const Coa
   UnaryReport report;
   unary_ = {};
   unary_.kind = kind;
-  unary_.coarse = std::make_shared<CoarseScores>(scores, grid, kind, clip, width_, threads, &report);
+  unary_.coarse =
+      std::make_shared<CoarseScores>(scores, grid, kind, clip, width_, threads, &report);
   return report;
 }
 

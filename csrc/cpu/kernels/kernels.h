@@ -98,7 +98,7 @@ struct Tap {
 
 // Scores of a coarse grid, from which those of pixels are mixed.
 struct CoarseSource {
-  const float* rows;   // (grid rows, columns, width): probabilities, or -U up to a constant per cell
+  const float* rows;  // (grid rows, columns, width): probabilities, or -U up to a constant per cell
   const float* least;  // (width) the least probability, 0 for padding
   const Tap* down;     // (image height)
   const Tap* across;   // (image width)
