@@ -49,13 +49,13 @@ CRFSEG_INLINE void softmax(float* rows, int n, int width) {
   if (width == 4) return softmax_block<V4, 1>(rows, n, 1);
   switch (width / 8) {
     case 1:
-      return softmax_block<V8, 1>(rows, n, 1);
+      return softmax_block<Wide, per_slab>(rows, n, 0);
     case 2:
-      return softmax_block<V8, 2>(rows, n, 2);
+      return softmax_block<Wide, 2 * per_slab>(rows, n, 0);
     case 3:
-      return softmax_block<V8, 3>(rows, n, 3);
+      return softmax_block<Wide, 3 * per_slab>(rows, n, 0);
     default:
-      return softmax_block<V8, 0>(rows, n, width / 8);
+      return softmax_block<Wide, 0>(rows, n, width / 8 * per_slab);
   }
 }
 
