@@ -16,6 +16,7 @@ namespace kernels {
   void load_unary(LabelStrip, UnaryKind, float, std::int64_t, int, int, float*, UnaryStats*); \
   void field_pass(FieldPass*);                                                                \
   void start_pass(SkippingPass*, UnaryStats*, double*);                                       \
+  double uncertainty(const UnarySource&, std::int64_t, int, int, float*, UnaryStats*);        \
   void settle_pass(SkippingPass*, float);                                                     \
   void active_pass(SkippingPass*, Due);                                                       \
   void find_due(const SkippingPass*, Due*);                                                   \
@@ -28,10 +29,10 @@ namespace kernels {
   void blur(float*, Columns, const std::uint32_t*, std::int64_t, float, int);                 \
   void scale(const float*, Columns, const float*, std::int64_t, float*);                      \
   void mix(const float*, const float*, int, std::int64_t, int, float*);                       \
-  constexpr Table table = {                                                                   \
-      #isa,        find_simplices, load_unary, field_pass, start_pass, settle_pass,           \
-      active_pass, find_due,       find_woken, wake,       splat,      slice,                 \
-      add_up,      spread,         blur,       scale,      mix};                              \
+  constexpr Table table = {#isa,        find_simplices, load_unary,  field_pass, start_pass,  \
+                           uncertainty, settle_pass,    active_pass, find_due,   find_woken,  \
+                           wake,        splat,          slice,       add_up,     spread,      \
+                           blur,        scale,          mix};                                 \
   }
 
 CRFSEG_TABLE(baseline)

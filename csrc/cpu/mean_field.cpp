@@ -187,8 +187,13 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
 // Where nothing is asked for that needs every point's Q in every iteration, and two full iterations
 // leave enough to skip.
 bool MeanField::can_skip(bool given_q, const InferenceOptions& options) const {
-  return options.skip && options.iterations > 2 && !given_q && options.damping == 0.0F &&
-         options.tolerance == 0.0F && !options.trace && !kernels_.empty() && !excludes_self();
+  const bool is_possible = options.iterations > 2 && !given_q && options.damping == 0.0F &&
+                           options.tolerance == 0.0F && !options.trace && !kernels_.empty() &&
+                           !excludes_self();
+  if (options.skip != Skip::where_it_pays) return is_possible && options.skip == Skip::always;
+  return is_possible && options.iterations >= Skipping::worthwhile_iterations &&
+         Skipping::sampled_uncertainty(unary_, strips_, n_labels_, width_) <=
+             Skipping::most_uncertainty;
 }
 
 // Whether it came to the end; if not, nothing is lost but time.
@@ -202,7 +207,7 @@ bool MeanField::infer_skipping(const InferenceOptions& options, LabelView<float>
     exchange(options.threads);
     if (i > 0) {
       skipping.step(i + 1 == options.iterations);
-    } else if (!skipping.settle()) {
+    } else if (!skipping.settle() && options.skip == Skip::where_it_pays) {
       return false;
     }
   }

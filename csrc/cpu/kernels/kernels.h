@@ -172,6 +172,9 @@ struct Table {
   void (*field_pass)(FieldPass* pass);
   // The first pass splats softmax(-U) without keeping it.
   void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
+  // What softmax(-U) leaves to other labels than the first at one point; scratch is (8, width).
+  double (*uncertainty)(const UnarySource& unary, std::int64_t point, int n_labels, int width,
+                        float* scratch, UnaryStats* stats);
   // The second one evaluates every point; those with a limit below dormant_from get a slot.
   void (*settle_pass)(SkippingPass* pass, float dormant_from);
   // Later ones evaluate slots and splat how their Q changed.

@@ -93,6 +93,7 @@ CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, i
     for_labels(q + p * width, n_labels, width, [&](int label, V8 value) {
       const V8 shown = value > 2.0F * smallest ? value : V8{};
       float* target = place + label * out.label_stride;
+      __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
       if (count == 8 && out.point_stride == 1) {
         store<V8>(target, shown);
       } else {
