@@ -8,17 +8,20 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 WERROR ?= OFF
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+INSTRUCTIONS_ARGS ?=
+ROOFLINE_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
 NATIVE := $(sort $(shell find csrc -type f))
-CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h tests/cuda/*.cu)
+CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h tests/cuda/*.cu \
+	benchmarks/native/*.cpp)
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test build peer torch lint format bench sanitize cuda dist clean
+.PHONY: demo test build peer torch lint format bench programs instructions roofline tables sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -60,6 +63,22 @@ format: $(STAMP)
 
 bench: $(STAMP) peer
 	$(BIN)/python benchmarks/bench_refine.py $(BENCH_ARGS)
+
+programs: $(STAMP)
+	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_BENCHMARKS=ON
+	$(BIN)/cmake --build build/benchmarks
+
+# Counts instructions with valgrind; INSTRUCTIONS_ARGS=--record takes them as the new budget.
+instructions: programs
+	$(BIN)/python benchmarks/bench_instructions.py $(INSTRUCTIONS_ARGS) build/benchmarks/stages
+
+# What the machine can do, and what an iteration takes of it.
+roofline: programs
+	$(BIN)/python benchmarks/bench_roofline.py $(ROOFLINE_ARGS) build/benchmarks
+
+# The documents' tables and figure, from what lies in benchmarks/results.
+tables: $(STAMP)
+	$(BIN)/python benchmarks/render.py
 
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)

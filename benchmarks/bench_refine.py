@@ -1,201 +1,132 @@
 # SPDX-License-Identifier: MIT
 """Time, memory and agreement of crfseg and pydensecrf2: ``python benchmarks/bench_refine.py``.
 
-One process per contender, case and round; the order is shuffled every round. Both contenders get
-the same arrays and do the same work (``peers.py``). A ratio is the median over rounds of the ratio
-within a round. The answers of each round are compared; where labels agree on less than 99.85 % of
-the pixels, or the mean |dQ| is above 1e-3, the run ends with an error; so does one where the
-headline misses a bar (``SPEED_BARS``, and peak memory below the peer's). The rows go to a CSV file,
-``build/refine.csv`` unless told otherwise.
+One process per contender, case and round; the order is shuffled every round (``rounds.py``). Both
+libraries get the same arrays and do the same work (``peers.py``). A ratio is the median over rounds
+of the ratio within a round. The run ends with an error where answers differ or a bar is missed
+(``bars.py``). The rows go to a CSV file, ``build/refine.csv`` unless told otherwise, and the bars
+to ``bars.csv`` beside it.
 """
 
 import argparse
 import itertools
-import json
-import math
 import os
 import random
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from cases import CASES, HEADLINE, Case, Problem, RealCase, all_cases, describe
+from bars import Outcome, disagreements, verdicts
+from cases import CASES, HEADLINE, TINY, Case, RealCase, all_cases, describe, find_cases
 from parameters import DEFAULT, ITERATIONS, PARAMETERS
+from peers import VARIANTS, available_isas, is_there
+from rounds import DEFAULT_ENTRY, FULL, PEER, Entry, Rounds, run_rounds
 from table import Row, read_machine, write_csv
 
-LOWEST_AGREEMENT = {"fast": 0.9985, "fine": 0.98}  # "fine" departs from the peer on purpose
-HIGHEST_MEAN_DQ = {"fast": 1e-3, "fine": 1e-2}
-SPEED_BARS = {1: 3.5, 2: 6.0}  # threads: times as fast as the peer, warm, on the headline
 CSV = Path(__file__).resolve().parent.parent / "build" / "refine.csv"
+QUICK = ("msrc", HEADLINE, "binary", TINY)
+ROUNDS, REAL_ROUNDS, QUICK_ROUNDS = (
+    7,
+    3,
+    3,
+)  # a set of real cases is judged by all its images' rounds
+COARSE_GROUPS = ("large", "camvid")  # of whole cells, where all stretch the scores alike
+Job = tuple[Case | RealCase, str]  # and the name of the parameters
 
 
-class Entry(NamedTuple):
-    """A contender as the worker is told to set it up; 0 threads are all."""
-
-    name: str
-    threads: int = 1
-    isa: str = ""
-
-    @property
-    def accuracy(self) -> str:
-        return self.name.removeprefix("crfseg ")
-
-
-PEER = Entry("pydensecrf2")
-Report = dict[str, Any]
+def plan(args: argparse.Namespace) -> list[Job]:
+    """What was asked for; else the headline on every parameter set and the others on one."""
+    if args.quick:
+        return [(CASES[name], DEFAULT) for name in QUICK]
+    cases = find_cases(args.case, args.data) if args.case else list(all_cases(args.data).values())
+    if args.case or args.params:
+        return list(itertools.product(cases, args.params or [DEFAULT]))
+    headline = [(CASES[HEADLINE], parameters) for parameters in PARAMETERS]
+    return headline + [(case, DEFAULT) for case in cases if case.name != HEADLINE]
 
 
-class Agreement(NamedTuple):
-    """Of a contender's Q with the peer's: share of equal labels, mean and max |dQ|."""
-
-    labels: float
-    mean_dq: float
-    max_dq: float
-
-    def worst(self, other: "Agreement") -> "Agreement":
-        """The worse of the two in each figure; NaN is worse than any number."""
-        mean_dq, max_dq = (
-            float(np.maximum(a, b)) for a, b in zip(self[1:], other[1:], strict=True)
-        )
-        return Agreement(min(self.labels, other.labels), mean_dq, max_dq)
+def usual_entries(case: Case | RealCase, parameters: str) -> list[Entry]:
+    """The default with one thread and all, full evaluation; some cases have more."""
+    entries = [DEFAULT_ENTRY, DEFAULT_ENTRY._replace(threads=0), FULL]
+    if case.group in COARSE_GROUPS:
+        entries += [Entry("crfseg coarse"), Entry("crfseg labels")]
+    if (case.name, parameters) == (HEADLINE, DEFAULT):
+        entries += [Entry("crfseg fine"), Entry("crfseg cached")]
+        entries += [DEFAULT_ENTRY._replace(isa=isa) for isa in available_isas()[:-1]]
+    return [entry for entry in dict.fromkeys(entries) if is_there(VARIANTS[entry.name])]
 
 
-def run_worker(folder: Path, entry: Entry, parameters: str, answer: Path) -> Report:
-    """Measure one contender in a process of its own."""
-    worker = Path(__file__).with_name("worker.py")
-    words = [folder, entry.name, parameters, entry.threads, entry.isa, answer]
-    done = subprocess.run(
-        [sys.executable, worker, *map(str, words)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        sys.exit(f"[bench] {entry.name} failed on {parameters}:\n{done.stderr}")
-    report: Report = json.loads(done.stdout)
-    return report
+def chosen_entries(args: argparse.Namespace, job: Job) -> list[Entry]:
+    """The peer first, then the usual ones, or every combination of what was asked for."""
+    if not (args.contender or args.threads or args.isa):
+        ours = usual_entries(*job)
+    else:
+        names, threads = args.contender or [DEFAULT_ENTRY.name], args.threads or [1, 0]
+        ours = list(itertools.starmap(Entry, itertools.product(names, threads, args.isa or [""])))
+    one_core = os.cpu_count() == 1
+    return [PEER, *(entry for entry in ours if not (one_core and entry.threads == 0))]
 
 
-def compare(q: Path, reference: Path) -> Agreement:
-    """Agreement of two saved answers, read label by label where they are large."""
-    ours, theirs = np.load(q, mmap_mode="r"), np.load(reference, mmap_mode="r")
-    differences = [np.abs(a - b) for a, b in zip(ours, theirs, strict=True)]
-    mean = float(np.mean([d.mean(dtype=np.float64) for d in differences]))
-    largest = max(float(d.max()) for d in differences)
-    return Agreement(float((ours.argmax(0) == theirs.argmax(0)).mean()), mean, largest)
-
-
-def run_rounds(
-    problem: Problem, parameters: str, entries: list[Entry], rounds: int, order: random.Random
-) -> tuple[dict[Entry, list[Report]], dict[Entry, Agreement]]:
-    """Every contender once a round, in a new order each; and the worst agreement of any round."""
-    reports: dict[Entry, list[Report]] = {entry: [] for entry in entries}
-    worst: dict[Entry, Agreement] = {}
-    with tempfile.TemporaryDirectory(prefix="crfseg-bench-") as name:
-        folder = Path(name)
-        np.save(folder / "probs.npy", problem.probs)
-        np.save(folder / "image.npy", problem.image)
-        answers = {entry: folder / f"q{i}.npy" for i, entry in enumerate(entries)}
-        for _ in range(rounds):
-            for entry in order.sample(entries, len(entries)):
-                report = run_worker(folder, entry, parameters, answers[entry])
-                reports[entry].append(report)
-            for entry in entries:
-                agreement = compare(answers[entry], answers[PEER])
-                worst[entry] = agreement.worst(worst.get(entry, agreement))
-    return reports, worst
+def n_rounds(args: argparse.Namespace, case: Case | RealCase) -> int:
+    """As asked for, else as many as the case has a use for."""
+    usual = REAL_ROUNDS if isinstance(case, RealCase) else ROUNDS
+    return int(args.rounds or (QUICK_ROUNDS if args.quick else usual))
 
 
 def rows_of(
-    case: str,
-    photo: str,
-    problem: Problem,
-    parameters: str,
-    reports: dict[Entry, list[Report]],
-    agreements: dict[Entry, Agreement],
-) -> Iterable[Row]:
+    case: Case | RealCase, photo: str, size: tuple[int, int, int], parameters: str, rounds: Rounds
+) -> tuple[Row, ...]:
     """The table's rows of one case and parameter set, the peer's own first."""
-    n_labels, height, width = problem.probs.shape
-    for entry, runs in reports.items():
-        yield Row.of(
-            case=case,
+    return tuple(
+        Row.of(
+            case=case.name,
+            group=case.group,
             photo=photo,
-            size=(width, height, n_labels),
+            size=size,
             parameters=parameters,
             iterations=ITERATIONS,
             runs=runs,
-            peer_runs=reports[PEER],
-            agreement=agreements[entry],
+            peer_runs=rounds.reports[PEER],
+            agreement=rounds.with_peer[entry],
         )
+        for entry, runs in rounds.reports.items()
+    )
 
 
-def disagreements(case: str, parameters: str, agreements: dict[Entry, Agreement]) -> list[str]:
-    """A sentence for every contender whose answer is not the peer's."""
-    return [
-        f"{case} {parameters}: {entry.name} on {entry.threads or 'all'} threads {entry.isa} agrees"
-        f" with {PEER.name} on {got.labels:.4%} of the labels, mean |dQ| {got.mean_dq:.1e}"
-        for entry, got in agreements.items()
-        if entry != PEER
-        and (
-            got.labels < LOWEST_AGREEMENT[entry.accuracy]
-            or not got.mean_dq <= HIGHEST_MEAN_DQ[entry.accuracy]
-        )
-    ]
-
-
-def bars(entries: Iterable[Entry], rows: Iterable[Row]) -> list[tuple[str, bool]]:
-    """What the headline asks for and whether it was met, for rows whose kernels were not forced.
-
-    A number of threads without a bar is held to the memory bar alone; where peak memory is not
-    measured (no /proc) there is none.
-    """
-    found: list[tuple[str, bool]] = []
-    for entry, row in zip(entries, rows, strict=True):
-        if entry.name != "crfseg fast" or entry.isa:
-            continue
-        threads = f"with {row.threads} thread{'s' * (row.threads != 1)}"
-        if lowest := SPEED_BARS.get(row.threads):
-            text = f"{threads} at least {lowest:g} times as fast as the peer: {row.warm_ratio:.2f}"
-            found.append((text, row.warm_ratio >= lowest))
-        if not math.isnan(row.peak_ratio):
-            text = f"{threads} peak memory below the peer's: {row.peak_ratio:.2f} of it"
-            found.append((text, row.peak_ratio < 1))
-    return found
-
-
-def plan(args: argparse.Namespace) -> list[tuple[Case | RealCase, str]]:
-    """What was asked for; else the headline on every parameter set and the others on one."""
-    cases = all_cases(args.data)
-    if args.quick:
-        return [(cases[name], DEFAULT) for name in ("msrc", HEADLINE, "binary")]
-    if args.case or args.params:
-        chosen = itertools.product(args.case or cases, args.params or [DEFAULT])
-        return [(cases[name], parameters) for name, parameters in chosen]
-    headline = [(cases[HEADLINE], parameters) for parameters in PARAMETERS]
-    return headline + [(cases[name], DEFAULT) for name in cases if name != HEADLINE]
+def measure(args: argparse.Namespace, job: Job, order: random.Random) -> Outcome:
+    """One case on one parameter set, printed as soon as it is done."""
+    case, parameters = job
+    problem, photo = case.load(args.data), case.source(args.data)
+    print(f"# {case.name}: {photo}, {describe(problem)}", flush=True)
+    entries = chosen_entries(args, job)
+    rounds = run_rounds(problem, parameters, entries, n_rounds(args, case), order)
+    n_labels, height, width = problem.probs.shape
+    rows = rows_of(case, photo, (width, height, n_labels), parameters, rounds)
+    print(*rows, sep="\n", flush=True)
+    for entry, seen in rounds.with_full.items():
+        print(f"{entry} agrees with full evaluation on {seen}", flush=True)
+    return Outcome(case.name, case.group, parameters, rounds, rows)
 
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--case", nargs="+", metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument(
+        "--case", nargs="+", metavar="CASE", help=f"of {', '.join(CASES)}, or a set"
+    )
     parser.add_argument("--params", nargs="+", choices=PARAMETERS, help="kernel parameters")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 0], help="0 is all cores")
-    parser.add_argument("--accuracy", nargs="+", choices=LOWEST_AGREEMENT, default=["fast"])
-    parser.add_argument("--isa", nargs="+", default=[""], help="instruction sets to force")
-    parser.add_argument("--rounds", type=int, help="7, with --quick 3")
-    parser.add_argument("--quick", action="store_true", help="three small cases, one minute")
+    parser.add_argument("--contender", nargs="+", choices=VARIANTS, help="besides the peer")
+    parser.add_argument("--threads", nargs="+", type=int, help="0 is all cores")
+    parser.add_argument("--isa", nargs="+", help="instruction sets to force")
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, for real cases {REAL_ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="a few cases, no bars, two minutes")
     parser.add_argument("--data", type=Path, help="folder with photos/, camvid/ and msrc21/")
     parser.add_argument("--csv", type=Path, default=CSV, help="file to write")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the contenders")
     args = parser.parse_args()
-    args.rounds = args.rounds or (3 if args.quick else 7)
-    unknown = set(args.case or ()) - set(all_cases(args.data))
-    if unknown:
-        parser.error(
-            f"--case {sorted(unknown)}: expected some of {', '.join(all_cases(args.data))}"
-        )
+    try:
+        find_cases(args.case or [], args.data)
+    except KeyError as unknown:
+        known = dict.fromkeys(case.group for case in all_cases(args.data).values())
+        parser.error(f"--case {unknown}: expected some of {', '.join(known)} or a set's image")
     return args
 
 
@@ -205,32 +136,22 @@ def main() -> None:
     print(machine, flush=True)
     if machine.load > 0.5:
         print(f"[bench] {machine.load:.1f} other tasks are running: times will be too long")
-    ours = itertools.product([f"crfseg {a}" for a in args.accuracy], args.threads, args.isa)
-    one_core = os.cpu_count() == 1
-    entries = [PEER, *(Entry(*who) for who in ours if not (one_core and who[1] == 0))]
     order = random.Random(args.seed)
-    rows: list[Row] = []
+    outcomes: list[Outcome] = []
     wrong: list[str] = []
-    held: list[tuple[str, bool]] = []
-    for case, parameters in plan(args):
-        problem = case.load(args.data)
-        print(f"# {case.name}: {case.source(args.data)}, {describe(problem)}", flush=True)
-        reports, agreements = run_rounds(problem, parameters, entries, args.rounds, order)
-        new = list(
-            rows_of(case.name, case.source(args.data), problem, parameters, reports, agreements)
-        )
-        print(*new, sep="\n", flush=True)
-        rows += new
-        wrong += disagreements(case.name, parameters, agreements)
-        if (case.name, parameters) == (HEADLINE, DEFAULT) and not args.quick:
-            held += bars(entries, new)
-        write_csv(args.csv, rows, machine)
+    for job in plan(args):
+        outcome = measure(args, job, order)
+        outcomes.append(outcome)
+        wrong += disagreements(f"{outcome.case} {outcome.parameters}", outcome.rounds)
+        write_csv(args.csv, [row for done in outcomes for row in done.rows], machine)
     print(f"# rows written to {args.csv}")
-    for text, met in held:
-        print(f"bar: {HEADLINE} {DEFAULT} {text}: {'met' if met else 'MISSED'}")
+    held = [] if args.quick else verdicts(outcomes)
+    if held:
+        print(*held, sep="\n")
+        write_csv(args.csv.with_name("bars.csv"), held, machine)
     if wrong:
         print("[bench] the answers differ:", *wrong, sep="\n", file=sys.stderr)
-    if wrong or not all(met for _, met in held):
+    if wrong or not all(verdict.met for verdict in held):
         sys.exit(1)
 
 

@@ -3,9 +3,12 @@
 
 Every one does the same work: (C, H, W) float32 probabilities and an (H, W, 3) uint8 image in, the
 mean field of two Potts kernels with symmetric normalisation after 10 iterations out, as a
-(C, H, W) float32 array. Libraries are imported when a contender is made, not with this file.
+(C, H, W) float32 array. "crfseg coarse" and "crfseg labels" get the coarse scores instead, which
+they stretch themselves, and the latter gives (H, W) labels. Libraries are imported when a contender
+is made, not with this file.
 """
 
+import inspect
 import os
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -28,31 +31,70 @@ class Contender(NamedTuple):
     isa: str
     threads: int
     refine: Refine
+    takes: str = "probs"  # or "scores"
 
 
-def crfseg(accuracy: str, threads: int, isa: str | None) -> Contender:
+class Variant(NamedTuple):
+    """A way to use crfseg: arguments of ``refine`` and what is set before the first call."""
+
+    shown: str  # in tables
+    arguments: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
+    cache_bytes: int = 0
+    takes: str = "probs"
+
+
+COARSE = {"kind": "logits", "layout": "CHW", "upsample": "half-pixel"}
+VARIANTS = {
+    "crfseg fast": Variant("crfseg"),
+    "crfseg fine": Variant("crfseg fine", {"accuracy": "fine"}),
+    "crfseg full": Variant("crfseg full", {"skip": False}),
+    "crfseg cached": Variant("crfseg cached", cache_bytes=1 << 30),
+    "crfseg coarse": Variant("crfseg coarse", {**COARSE, "returns": "probs"}, takes="scores"),
+    "crfseg labels": Variant("crfseg labels", {**COARSE, "returns": "labels"}, takes="scores"),
+}
+
+
+def is_there(variant: Variant) -> bool:
+    """Whether the library has what the variant uses. Goes once skipping and the cache are in."""
+    import crfseg as library
+
+    arguments = inspect.signature(library.refine).parameters
+    has_cache = hasattr(library, "set_cache_limit") or not variant.cache_bytes
+    return has_cache and variant.arguments.keys() <= arguments.keys()
+
+
+def available_isas() -> list[str]:
+    """Instruction sets of this machine, slowest first."""
+    import crfseg as library
+
+    found: list[str] = library.info()["isas"]
+    return found
+
+
+def crfseg(variant: Variant, threads: int, isa: str | None) -> Contender:
     """``crfseg.refine`` as its users call it; threads 0 means all cores."""
     if isa:
         os.environ["CRFSEG_ISA"] = isa
     import crfseg as library
 
     n_threads = threads or library.get_num_threads()
+    if variant.cache_bytes:
+        library.set_cache_limit(variant.cache_bytes)
 
-    def refine(probs: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
+    def refine(x: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
         result: Floats = library.refine(
-            probs,
+            x,
             image,
-            kind="probs",
             spatial=parameters.spatial,
             bilateral=parameters.bilateral,
             iterations=ITERATIONS,
-            accuracy=accuracy,
             threads=n_threads,
+            **{"kind": "probs", **variant.arguments},
         )
         return result
 
-    name = "crfseg" if accuracy == "fast" else f"crfseg {accuracy}"
-    return Contender(name, library.__version__, library.info()["isa"], n_threads, refine)
+    isa = library.info()["isa"]
+    return Contender(variant.shown, library.__version__, isa, n_threads, refine, variant.takes)
 
 
 def pydensecrf2() -> Contender:
@@ -73,10 +115,10 @@ def pydensecrf2() -> Contender:
 
 
 def contender(name: str, threads: int, isa: str | None) -> Contender:
-    """By name: "pydensecrf2", "crfseg fast" or "crfseg fine"."""
+    """By name: "pydensecrf2" or one of `VARIANTS`."""
     if name == "pydensecrf2":
         return pydensecrf2()
-    return crfseg(name.removeprefix("crfseg "), threads, isa)
+    return crfseg(VARIANTS[name], threads, isa)
 
 
 def pydensecrf2_filters(

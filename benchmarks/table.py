@@ -2,6 +2,7 @@
 """Rows of the benchmark tables: medians, spread, how they print, the CSV."""
 
 import csv
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -49,11 +50,20 @@ def spread(values: Sequence[float]) -> float:
     return float((high - low) / np.median(values))
 
 
+def number(value: float) -> str:
+    """Three digits, never as a power of ten."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 4)}f}"
+
+
 @dataclass(frozen=True)
 class Row:
     """One contender on one case: times in ms, peak memory above the inputs in MB (1e6 bytes)."""
 
     case: str
+    group: str  # the set of real cases it belongs to, else the case itself
     photo: str
     width: int
     height: int
@@ -84,6 +94,7 @@ class Row:
         cls,
         *,
         case: str,
+        group: str,
         photo: str,
         size: tuple[int, int, int],
         parameters: str,
@@ -101,7 +112,7 @@ class Row:
         first, peer = runs[0], peer_runs[0]
         peer_peak = median([run["peak"] for run in peer_runs]) or float("nan")
         return cls(
-            case, photo, *size, parameters, iterations,
+            case, group, photo, *size, parameters, iterations,
             first["name"], first["version"], first["isa"], first["threads"], len(runs),
             1e3 * median(cold), spread(cold), 1e3 * median(warm), spread(warm),
             median(ratio("cold")), median(ratio("warm")), spread(ratio("warm")),
@@ -113,7 +124,8 @@ class Row:
         what = f"{self.case} {self.width}x{self.height} C={self.labels} it={self.iterations}"
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         who = f"refine | {what} {self.parameters} | {self.contender} {threads} {self.isa}"
-        times = f"{self.warm_ms:.1f} ms warm, {self.cold_ms:.1f} cold | {self.peak_mb:.0f} MB"
+        times = f"{number(self.warm_ms)} ms warm, {number(self.cold_ms)} cold"
+        times += f" | {number(self.peak_mb)} MB"
         if self.peer == f"{self.contender} {self.version}":
             return f"{who} | {times}"
         spread = f"median of {self.rounds}, iqr {self.warm_ratio_iqr:.0%}"

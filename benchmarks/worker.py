@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One contender, one case, one process: what ``bench_refine.py`` starts for every measurement.
 
-Reads ``probs.npy`` and ``image.npy`` from the folder it is given and prints one line of JSON:
+Reads the contender's inputs from the folder it is given and prints one line of JSON:
 seconds of the first call (cold) and of those after it (warm), and the peak of resident memory above
 what was resident once the libraries and the inputs were loaded.
 """
@@ -17,7 +17,8 @@ import numpy as np
 from parameters import PARAMETERS
 from peers import contender
 
-WARM_SECONDS = 1.5  # at least one warm call, then more up to this many seconds
+# At least one warm call and up to five; more of them while they are short.
+WARM_SECONDS, SHORT_SECONDS = 1.0, 0.1
 WARM_CALLS = 5
 
 
@@ -35,19 +36,26 @@ def reset_peak() -> int:
     return resident("VmHWM")
 
 
+def enough(warm: list[float]) -> bool:
+    """Whether these calls after the first are a sample."""
+    spent = sum(warm)
+    return bool(warm) and (
+        spent > WARM_SECONDS or (len(warm) >= WARM_CALLS and spent > SHORT_SECONDS)
+    )
+
+
 def main() -> None:
     folder, name, parameters, threads, isa, answer = sys.argv[1:]
     who = contender(name, int(threads), isa or None)
-    probs, image = (np.load(Path(folder, file)) for file in ("probs.npy", "image.npy"))
+    x, image = (np.load(Path(folder, f"{what}.npy")) for what in (who.takes, "image"))
     before = reset_peak()
 
     seconds: list[float] = []
     while True:
         start = time.perf_counter()
-        q = who.refine(probs, image, PARAMETERS[parameters])
+        q = who.refine(x, image, PARAMETERS[parameters])
         seconds.append(time.perf_counter() - start)
-        n_warm = len(seconds) - 1
-        if n_warm == WARM_CALLS or (n_warm and sum(seconds[1:]) > WARM_SECONDS):
+        if enough(seconds[1:]):
             break
         del q  # a result that is kept would count as memory of the next call
     peak = resident("VmHWM") - before

@@ -6,7 +6,7 @@ what is written to (``out``) must be writeable. Arguments are trusted: ``crfseg`
 The GIL is released; ``KeyboardInterrupt`` is honoured between iterations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -41,6 +41,18 @@ class Lattice:
         threads: int,
         max_bytes: int,
     ) -> None: ...
+    @staticmethod
+    def of_pixels(
+        height: int,
+        width: int,
+        image: NDArray[np.float32] | None,
+        inverse_sigmas: NDArray[np.float32],
+        fill: Sequence[int],
+        passes: int,
+        threads: int,
+        max_bytes: int,
+    ) -> Lattice:
+        """Features x, y and the channels of ``image`` (H, W, K), times inverse sigmas."""
     @property
     def n_points(self) -> int: ...
     @property
@@ -76,6 +88,8 @@ class MeanField:
         the lowest value and where; for probabilities the largest
         ``|sum over labels - 1|`` and the point it belongs to (otherwise 0.0 and -1).
         """
+    def lend_unary(self, values: NDArray[np.float32], kind: int, clip: float) -> None:
+        """As ``set_unary``, but the caller keeps the (C, N) values until ``infer`` has read them."""
     def add_kernel(
         self,
         lattice: Lattice,
@@ -94,14 +108,18 @@ class MeanField:
         tolerance: float,
         damping: float,
         trace: bool,
+        skip: bool,
         out: NDArray[np.float32] | None,
         labels: NDArray[np.int32] | None,
+        after_reading: Callable[[tuple[int, float, int, float, int]], None] | None,
         threads: int,
-    ) -> tuple[int, float, list[float]]:
+    ) -> tuple[int, float, list[float], int]:
         """Mean field from softmax(-unary) (or ``start``) to Q in ``out``, MAP in ``labels`` (N,).
 
         Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
-        asked for it), and the free energies of Q_0 .. Q_T when ``trace``.
+        asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many times a point
+        was evaluated. ``skip``: leave points alone whose Q cannot have moved. ``after_reading`` is
+        told what ``set_unary`` would return for a lent unary, and may raise.
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
     def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...
@@ -111,22 +129,13 @@ def upsample(
 ) -> NDArray[np.float32]:
     """(C, h, w) C-contiguous -> (C, height, width), bilinear."""
 
-def image_features(
-    height: int,
-    width: int,
-    image: NDArray[np.float32] | None,
-    inverse_sigmas: NDArray[np.float32],
-    threads: int,
-) -> NDArray[np.float32]:
-    """(H * W, 2 + K) features: x, y, channels of ``image`` (H, W, K), times inverse sigmas."""
-
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def set_isa(name: str) -> None:
     """For tests and benchmarks; same names as ``CRFSEG_ISA``."""
 
-def set_cache_limit(bytes: int) -> None:
-    """Keep up to so much of the memory that is given back, for later calls; 0 (at first) keeps none."""
+def set_cache_limit(n_bytes: int) -> None:
+    """Keep up to so much memory that is given back, for later calls; 0, as at first, keeps none."""
 
 def clear_cache() -> None: ...
 def cached_bytes() -> int: ...

@@ -108,9 +108,7 @@ class Kernels:
             image = to_levels(self._where, name, kernel.own_image, given_range)
         what = f"the features of the {type(kernel.term).__name__} term"
         with memory.explained(self._where, what):
-            features = kernel.term.point_features(
-                self._where, self._grid, image, kernel.axes, threads
-            )
+            features = kernel.term.point_features(self._where, self._grid, image, kernel.axes)
         return build_lattice(self._where, features, kernel.axes, self._accuracy, threads)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From what was given to refine() to the unary of a native mean field: the arrow between."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_label
 from .upsample import Size, upsample
 
 _MASK_LABELS = 2  # background and foreground
+
+Report = tuple[int, float, int, float, int]  # of core.MeanField.set_unary
+Judge = Callable[[Report], None]  # raises if values are not what they should be
 
 
 class Unaries:
@@ -60,45 +64,61 @@ class Unaries:
             return 0
         return 4 * self.n_labels * self._size[0] * self._size[1]
 
-    def load(self, field: core.MeanField, i: int, threads: int) -> None:
-        """Give ``field`` the unary of item ``i``."""
+    def load(self, field: core.MeanField, i: int, threads: int) -> Judge:
+        """Give ``field`` the unary of item ``i``; what is returned judges what is found in it.
+
+        The field reads the values when it infers: they are kept here until the next ``load``.
+        """
         item = self._scores.items[i]
         if self._scores.is_soft:
-            self._load_scores(field, i, item, threads)
-        elif item.dtype.kind == "f":
+            return self._load_scores(field, i, item, threads)
+        if item.dtype.kind == "f":
             foreground = self._stretched(float32(item)[np.newaxis], threads)[0]
             both = np.stack((1 - foreground, foreground))
-            self._hand_over(field, both, core.UNARY_PROBABILITIES, threads)
+            self._hand_over(field, both, core.UNARY_PROBABILITIES)
         else:
             labels = item if self._scores.kind == "labels" else (item != 0).view(np.uint8)
             energies = self._rule.energies(self._where, labels)
-            self._hand_over(field, energies, core.UNARY_ENERGIES, threads)
+            self._hand_over(field, energies, core.UNARY_ENERGIES)
+        return _accept
 
-    def _load_scores(self, field: core.MeanField, i: int, item: NDArray[Any], threads: int) -> None:
+    def _load_scores(
+        self, field: core.MeanField, i: int, item: NDArray[Any], threads: int
+    ) -> Judge:
         scores, where = self._scores, self._where
         values = self._stretched(float32(item), threads)
         name = f"x[{i}]" if "N" in scores.layout else "x"
-        if scores.kind == "logits":
-            bad, *_ = self._hand_over(field, values, core.UNARY_LOGITS, threads)
-            if bad >= 0:
+
+        def judge_logits(report: Report) -> None:
+            if report[0] >= 0:
                 raise explain.non_finite(where, name, item, "CHW")
-            return
-        bad, low, _, off, _ = self._hand_over(field, values, core.UNARY_PROBABILITIES, threads)
-        if bad < 0 and low >= -explain.NEGATIVE_TOLERANCE and off <= explain.SUM_TOLERANCE:
-            return
-        wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
-        if wrong is not None:
-            raise wrong
+
+        def judge_probabilities(report: Report) -> None:
+            bad, low, _, off, _ = report
+            if bad < 0 and low >= -explain.NEGATIVE_TOLERANCE and off <= explain.SUM_TOLERANCE:
+                return
+            wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
+            if wrong is not None:
+                raise wrong
+
+        if scores.kind == "logits":
+            self._hand_over(field, values, core.UNARY_LOGITS)
+            return judge_logits
+        self._hand_over(field, values, core.UNARY_PROBABILITIES)
+        return judge_probabilities
 
     def _stretched(self, values: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
         """(C, h, w) values at the size of the image."""
         alignment = self._scores.alignment
         return values if alignment is None else upsample(values, self._size, alignment, threads)
 
-    def _hand_over(
-        self, field: core.MeanField, values: NDArray[np.float32], kind: int, threads: int
-    ) -> tuple[int, float, int, float, int]:
-        return field.set_unary(values.reshape(len(values), -1), kind, PROBABILITY_FLOOR, threads)
+    def _hand_over(self, field: core.MeanField, values: NDArray[np.float32], kind: int) -> None:
+        self._lent = values.reshape(len(values), -1)
+        field.lend_unary(self._lent, kind, PROBABILITY_FLOOR)
+
+
+def _accept(_: Report) -> None:
+    """Judge what has been made here."""
 
 
 def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index: Any) -> LabelRule:

@@ -203,13 +203,27 @@ def near_zero(features: NDArray[Any], inverse_sigmas: NDArray[Any]) -> NDArray[n
         return np.ascontiguousarray(scaled, np.float32)
 
 
+class PixelFeatures(NamedTuple):
+    """Features of pixels, row by row, which only the native core makes: x, y and channels."""
+
+    height: int
+    width: int
+    channels: NDArray[np.float32] | None  # (H, W, K)
+    inverse_sigmas: NDArray[np.float32]  # (2 + K,), what all are multiplied by
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, d), as if they were an array."""
+        return self.height * self.width, len(self.inverse_sigmas)
+
+
 _TINY: Final = 1e-20  # a sigma that carries ordinary features beyond float32
 _FAR: Final = 4096.0  # sigmas from zero; there float32 still resolves 1/2048 of a sigma
 
 
 def build_lattice(
     where: str,
-    features: NDArray[np.float32],
+    features: NDArray[np.float32] | PixelFeatures,
     axes: list[FeatureAxis],
     accuracy: Accuracy,
     threads: int,
@@ -217,7 +231,9 @@ def build_lattice(
     """Build the native lattice, its complaints put in terms of the caller's axes and sigmas."""
     limit = memory.available() if accuracy.fill else 0
     try:
-        return core.Lattice(features, accuracy.fill, accuracy.passes, threads, limit)
+        if isinstance(features, PixelFeatures):
+            return core.Lattice.of_pixels(*features, *accuracy, threads, limit)
+        return core.Lattice(features, *accuracy, threads, limit)
     except core.TooLarge as error:
         what = f"filling a lattice of {features.shape[1]} dimensions"
         raise fault.too_big(where, what, error.args[0], limit) from None

@@ -16,9 +16,9 @@ from . import _check as check
 from . import _fault as fault
 from ._containers import as_array
 from ._image import Levels, Range, checked_range
-from ._native import NORMALIZATIONS, core
+from ._native import NORMALIZATIONS
 from .compatibility import Compatibility
-from .lattice import FeatureAxis, check_features, near_zero
+from .lattice import FeatureAxis, PixelFeatures, check_features, near_zero
 
 Sigmas: TypeAlias = float | tuple[float, ...]
 Grid: TypeAlias = tuple[int, ...]
@@ -62,10 +62,10 @@ class Gaussian(_Options):
         return _spatial_axes(where, "Gaussian", self.sigma_xy, grid)
 
     def point_features(
-        self, where: str, grid: Grid, _: Levels | None, axes: list[FeatureAxis], threads: int
-    ) -> NDArray[np.float32]:
+        self, where: str, grid: Grid, _: Levels | None, axes: list[FeatureAxis]
+    ) -> NDArray[np.float32] | PixelFeatures:
         """(N, d) coordinates of the points, divided by the sigmas of ``axes``."""
-        return _grid_features(grid, None, _inverse_sigmas(where, axes), threads)
+        return _grid_features(grid, None, _inverse_sigmas(where, axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +113,14 @@ class Bilateral(_Options):
         return _spatial_axes(where, "Bilateral", self.sigma_xy, grid) + channels
 
     def point_features(
-        self, where: str, grid: Grid, image: Levels | None, axes: list[FeatureAxis], threads: int
-    ) -> NDArray[np.float32]:
+        self, where: str, grid: Grid, image: Levels | None, axes: list[FeatureAxis]
+    ) -> NDArray[np.float32] | PixelFeatures:
         """(N, d) coordinates and channels of the points, divided by the sigmas of ``axes``."""
         if image is None:
             raise fault.missing_image(where)
         inverse = _inverse_sigmas(where, axes)
         inverse[len(grid) :] *= np.float32(image.scale)
-        return _grid_features(grid, image.values, inverse, threads)
+        return _grid_features(grid, image.values, inverse)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ class Features(_Options):
         ]
 
     def point_features(
-        self, where: str, _: Grid, __: Levels | None, axes: list[FeatureAxis], ___: int
+        self, where: str, _: Grid, __: Levels | None, axes: list[FeatureAxis]
     ) -> NDArray[np.float32]:
         """(N, d) features of the points, divided by the sigmas of ``axes``."""
         rows = self.features.reshape(-1, len(axes))
@@ -220,14 +220,11 @@ def _inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
 
 
 def _grid_features(
-    grid: Grid,
-    channels: NDArray[np.float32] | None,
-    inverse_sigmas: NDArray[np.float32],
-    threads: int,
-) -> NDArray[np.float32]:
+    grid: Grid, channels: NDArray[np.float32] | None, inverse_sigmas: NDArray[np.float32]
+) -> NDArray[np.float32] | PixelFeatures:
     """(N, d) coordinates x, y (, z) and channels of a grid of points, times ``inverse_sigmas``."""
     if len(grid) == 2:
-        return core.image_features(*grid, channels, inverse_sigmas, threads)
+        return PixelFeatures(*grid, channels, inverse_sigmas)
     coordinates = np.indices(grid, np.float32)[::-1].reshape(len(grid), -1).T
     if channels is not None:
         coordinates = np.hstack((coordinates, channels.reshape(len(coordinates), -1)))

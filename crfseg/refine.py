@@ -36,6 +36,7 @@ def refine(
     compatibility: Compatibility = None,
     iterations: int = 10,
     tolerance: float = 0.0,
+    skip: bool = True,
     normalization: str = "symmetric",
     accuracy: str = "fast",
     upsample: str | bool = "auto",
@@ -85,6 +86,8 @@ def refine(
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         iterations: mean-field updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
+        skip: leave points alone while their marginals cannot have moved by more than 5e-5; see
+            ``DenseCRF.infer``. ``tolerance=0, skip=False`` evaluates every point every time.
         normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.
         accuracy: "fast", or "fine" for a filter closer to the exact Gaussian at a higher cost.
         upsample: "auto" stretches scores bilinearly to the image where their sizes are related by
@@ -118,6 +121,7 @@ def refine(
     check.choice(_WHERE, "accuracy", accuracy, tuple(ACCURACIES))
     iterations = check.integer(_WHERE, "iterations", iterations)
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
+    check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     scale = checked_range(_WHERE, image_range)
     terms = _terms(spatial, bilateral, pairwise)
@@ -149,14 +153,14 @@ def refine(
         result = Result(form, scores, size, unaries.n_labels)
         field = core.MeanField(size[0] * size[1], unaries.n_labels)
         for i in range(n_items):
-            unaries.load(field, i, n_threads)
+            judge = unaries.load(field, i, n_threads)
             if i == 0 or (kernels.follow_image and len(images.arrays) > 1):
                 levels = (
                     to_levels(_WHERE, *images.for_item(i), scale) if kernels.follow_image else None
                 )
                 kernels.connect(field, levels, n_threads)
             q, labels = result.targets(i)
-            field.infer(None, iterations, tolerance, 0.0, False, q, labels, n_threads)
+            field.infer(None, iterations, tolerance, 0.0, False, skip, q, labels, judge, n_threads)
             result.finish(i, unaries.foreground)
     return restore(result.array)
 

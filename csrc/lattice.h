@@ -32,6 +32,17 @@ constexpr int max_passes = 8;
 
 struct BlurPlan;  // cpu/blur_plan.h
 
+// Points row by row, whose features are x, y and the channels (height, width, n_channels) of each,
+// times inverse sigmas (2 + n_channels).
+struct PixelGrid {
+  std::int64_t height, width;
+  const float* channels;
+  int n_channels;
+  const float* inverse_sigmas;
+};
+
+class Features;
+
 class Lattice {
  public:
   // features: (n_points, dim) in units of their standard deviations, finite.
@@ -39,6 +50,9 @@ class Lattice {
   // than max_bytes (0: no limit).
   Lattice(const float* features, std::int64_t n_points, int dim, std::vector<int> fill, int passes,
           int threads, std::int64_t max_bytes = 0);
+  // The same without the features ever existing.
+  Lattice(const PixelGrid& pixels, std::vector<int> fill, int passes, int threads,
+          std::int64_t max_bytes = 0);
 
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain; found once.
@@ -63,6 +77,9 @@ class Lattice {
   Buffer<std::uint32_t> local_vertex;     // (n_local) the vertex behind a row
 
  private:
+  Lattice(const Features& features, std::int64_t n_points, std::vector<int> fill, int passes,
+          int threads, std::int64_t max_bytes);
+
   mutable std::mutex normalizer_mutex_;
   mutable Buffer<float> normalizer_;
   std::shared_ptr<const BlurPlan> blur_plan_;

@@ -27,8 +27,8 @@ assert abs(problem.probs.max(0).mean() - CASES["msrc"].confidence) < 0.02
 ROUND = """
 import csv
 from pathlib import Path
-from bench_refine import Entry, compare, run_worker
 from parameters import DEFAULT, PARAMETERS
+from rounds import Entry, compare, run_worker
 from table import Row, read_machine, write_csv
 
 folder = Path({folder!r})
@@ -38,13 +38,24 @@ report = run_worker(folder, Entry("crfseg fast"), DEFAULT, folder / "q.npy")
 assert report["name"] == "crfseg" and report["threads"] == 1
 assert report["cold"] > 0 and report["warm"] > 0
 spatial, bilateral = PARAMETERS[DEFAULT]
-np.save(folder / "expected.npy", crfseg.refine(*problem, spatial=spatial, bilateral=bilateral))
+kernels = dict(spatial=spatial, bilateral=bilateral)
+np.save(folder / "expected.npy", crfseg.refine(problem.probs, problem.image, **kernels))
 agreement = compare(folder / "q.npy", folder / "expected.npy")
 assert agreement == (1, 0, 0), agreement
 
+np.save(folder / "scores.npy", problem.scores)
+run_worker(folder, Entry("crfseg coarse"), DEFAULT, folder / "coarse.npy")
+coarse = compare(folder / "coarse.npy", folder / "expected.npy")
+assert coarse.labels > 0.999 and coarse.max_dq < 1e-3, coarse
+run_worker(folder, Entry("crfseg labels"), DEFAULT, folder / "labels.npy")
+labels = compare(folder / "labels.npy", folder / "expected.npy")
+assert np.load(folder / "labels.npy").shape == (48, 64)
+assert labels.labels == coarse.labels and labels.mean_dq == 0
+
 row = Row.of(
-    case="small", photo="coffee", size=(64, 48, 4), parameters=DEFAULT, iterations=10,
-    runs=[report], peer_runs=[dict(report, cold=2 * report["cold"])], agreement=agreement,
+    case="small", group="set", photo="coffee", size=(64, 48, 4), parameters=DEFAULT,
+    iterations=10, runs=[report], peer_runs=[dict(report, cold=2 * report["cold"])],
+    agreement=agreement,
 )
 machine = read_machine()
 write_csv(folder / "new" / "rows.csv", [row, row], machine)
@@ -54,30 +65,186 @@ assert first == second and first["case"] == "small" and first["processor"] == ma
 assert float(first["cold_ratio"]) == 2 and float(first["warm_ratio"]) == 1
 """
 
-VERDICTS = """
-from types import SimpleNamespace
-from bench_refine import PEER, Agreement, Entry, bars, disagreements
+AGREEMENT = """
+from bars import FINE_WITH_PEER, WITH_FULL, WITH_PEER, disagreements
+from rounds import DEFAULT_ENTRY, FULL, PEER, Agreement, Entry, Rounds
 
 a, b = Agreement(0.9, 2e-3, 0.1), Agreement(0.9, 1e-3, 0.2)
 assert a.worst(b) == b.worst(a) == (0.9, 2e-3, 0.2)
 lost = Agreement(0.99, float("nan"), 0.0)
 assert np.isnan(lost.worst(a).mean_dq) and np.isnan(a.worst(lost).mean_dq)
+exact = Agreement(1.0, 0.0, 0.0)
 
-ours = Entry("crfseg fast")
-for agreement, n_wrong in ((Agreement(0.9985, 1e-3, 1), 0), (Agreement(0.9984, 1e-3, 1), 1),
-                           (Agreement(0.9985, 1.1e-3, 1), 1), (lost, 1)):
-    assert len(disagreements("voc", "", {{PEER: agreement, ours: agreement}})) == n_wrong
+def n_wrong(entry, seen, other):
+    rounds = Rounds(with_peer={{PEER: exact}})
+    (rounds.with_peer if other == PEER else rounds.with_full)[entry] = seen
+    return len(disagreements("voc", rounds))
 
-def verdicts(threads, warm_ratio, peak_ratio, entry=ours):
-    row = SimpleNamespace(threads=threads, warm_ratio=warm_ratio, peak_ratio=peak_ratio)
-    return [met for _, met in bars([entry], [row])]
+for entry, other, limits in ((DEFAULT_ENTRY, PEER, WITH_PEER), (DEFAULT_ENTRY, FULL, WITH_FULL),
+                             (FULL, PEER, WITH_PEER),
+                             (Entry("crfseg fine"), PEER, FINE_WITH_PEER)):
+    assert n_wrong(entry, limits, other) == 0
+    assert n_wrong(entry, limits._replace(labels=limits.labels - 1e-5), other) == 1
+    assert n_wrong(entry, limits._replace(mean_dq=1.01 * limits.mean_dq), other) == 1
+    assert n_wrong(entry, limits._replace(max_dq=float("nan")), other) == 1
+assert n_wrong(DEFAULT_ENTRY, WITH_FULL._replace(max_dq=6e-4), FULL) == 1
+"""
 
-assert verdicts(1, 3.5, 0.99) == [True, True]
-assert verdicts(1, 3.49, 1.0) == [False, False]
-assert verdicts(2, 6.0, 0.5) == [True, True] and verdicts(2, 5.99, 0.5) == [False, True]
-assert verdicts(8, 1.0, 0.5) == [True] and verdicts(8, 1.0, float("nan")) == []
-assert verdicts(1, 1.0, 1.0, PEER) == []
-assert verdicts(1, 1.0, 1.0, Entry("crfseg fast", 1, "baseline")) == []
+VERDICTS = """
+from types import SimpleNamespace
+import bars
+from bars import SPEED, Outcome, Verdict, verdicts
+from cases import CASES, HEADLINE, TINY
+from parameters import DEFAULT, PARAMETERS
+from rounds import DEFAULT_ENTRY, FULL, PEER, Entry, Rounds
+
+assert {{case for case, _ in SPEED}} <= {{*CASES, "camvid", "msrc21"}}
+assert {{parameters for _, parameters in SPEED}} <= {{*PARAMETERS}}
+assert all(bar.must < bar.aim for held in SPEED.values() for bar in held.values())
+
+def outcome(case=HEADLINE, *, group=None, parameters=DEFAULT, peak=0.4, **found):
+    # found: contender -> (threads, instruction set asked for, warm ms); the peer takes 100 ms
+    reports, rows = {{PEER: [dict(warm=100)]}}, [SimpleNamespace(threads=1)]
+    for name, (threads, isa, warm) in found.items():
+        reports[Entry("crfseg " + name.split("_")[0], threads, isa)] = [dict(warm=warm)]
+        rows.append(SimpleNamespace(threads=threads or 2, isa=isa or "avx512", warm_ms=warm,
+                                    warm_ratio=100 / warm, peak_ratio=peak))
+    return Outcome(case, group or case, parameters, Rounds(reports), tuple(rows))
+
+def met(*outcomes):
+    return [verdict.met for verdict in verdicts(list(outcomes))]
+
+must, aim = SPEED[HEADLINE, DEFAULT][1]
+assert met(outcome(fast=(1, "", 100 / must))) == [True, True]
+assert met(outcome(fast=(1, "", 100.1 / must), peak=0.51)) == [False, False]
+assert met(outcome(fast=(1, "", 1), peak=float("nan"))) == [True]
+assert met(outcome(fast=(0, "", 10), fast_8=(8, "", 50))) == [False, True, True]
+assert met(outcome(fine=(1, "", 40)), outcome(fine=(1, "", 40.1))) == [True, False]
+assert met(outcome("soft", fast=(1, "", 99))) == [True]
+assert met(outcome("soft", fast=(1, "", 100), full=(1, "", 95))) == [True, True]
+assert met(outcome("soft", fast=(1, "", 100), full=(1, "", 94.9))) == [True, False]
+assert met(outcome(TINY, fast=(1, "", 0.3), peak=2)) == [True]
+assert met(outcome(TINY, fast=(1, "", 0.301))) == [False]
+forced = outcome(fast=(1, "", 8), fast_a=(1, "avx2", 10.01), fast_b=(1, "baseline", 40))
+assert met(forced) == [True, True, True, False]
+
+def images(*warm):
+    return [outcome(f"camvid-{{ms}}", group="camvid", fast=(1, "", ms)) for ms in warm]
+
+assert met(*images(9, 19, 90)) == [True] * 4
+assert met(*images(9, 21, 22)) == [False] + [True] * 3
+
+assert str(Verdict("voc", 6.5, 6, 10)) == "bar: voc: 6.5, at least 6 met, aim 10 not reached"
+assert str(Verdict("voc", 5.5, 6, 5)) == "bar: voc: 5.5, at least 6 MISSED, aim 5 reached"
+assert str(Verdict("ms", 0.25, 0.3, at_most=True)) == "bar: ms: 0.25, at most 0.3 met"
+assert not Verdict("voc", float("nan"), 6).met
+"""
+
+PLANS = """
+from argparse import Namespace
+from bench_refine import QUICK_ROUNDS, ROUNDS, chosen_entries, n_rounds, plan
+from cases import CASES, HEADLINE
+from parameters import DEFAULT, PARAMETERS
+from rounds import DEFAULT_ENTRY, PEER, Entry
+from worker import SHORT_SECONDS, WARM_CALLS, WARM_SECONDS, enough
+
+def arguments(**given):
+    nothing = dict.fromkeys(("case", "params", "contender", "threads", "isa", "rounds", "data"))
+    return Namespace(**dict(nothing, quick=False, **given))
+
+jobs = plan(arguments())
+assert [p for case, p in jobs if case.name == HEADLINE] == [*PARAMETERS]
+assert {{case.name for case, _ in jobs}} == {{*CASES}} and len(jobs) == len(CASES) + 3
+chosen = plan(arguments(case=["msrc"], params=["1/3+67/3/4"]))
+assert chosen == [(CASES["msrc"], "1/3+67/3/4")]
+assert {{n_rounds(arguments(), case) for case, _ in jobs}} == {{ROUNDS}}
+assert n_rounds(arguments(rounds=2), CASES["msrc"]) == 2
+
+entries = chosen_entries(arguments(), jobs[0])
+assert entries[:2] == [PEER, DEFAULT_ENTRY] and len(set(entries)) == len(entries)
+assert Entry("crfseg fine") in entries
+assert Entry("crfseg fine") not in chosen_entries(arguments(), jobs[1])
+asked = chosen_entries(arguments(contender=["crfseg fine"], threads=[1], isa=["baseline"]), jobs[0])
+assert asked == [PEER, Entry("crfseg fine", 1, "baseline")]
+
+assert not enough([]) and enough([WARM_SECONDS + 1]) and not enough([SHORT_SECONDS] * 2)
+assert enough([SHORT_SECONDS] * WARM_CALLS) and not enough([1e-4] * WARM_CALLS)
+"""
+
+COUNTS = """
+from bench_instructions import BUDGETS, LABELS, STAGES, Count, compare, read_budgets, read_part
+from bench_instructions import record
+
+part = "version: 1\\ndesc: Trigger: --dump-after=stage_unary\\n\\nsummary: 12\\ntotals: 12\\n"
+assert read_part(part) == ("unary", 12)
+assert read_part(part.replace("--dump-after=stage_unary", "Program termination")) is None
+
+recorded = read_budgets(BUDGETS)
+for compiler in {{budget.compiler for budget in recorded}}:
+    places = [(b.labels, b.stage) for b in recorded if b.compiler == compiler]
+    assert places == [(labels, stage) for labels in LABELS for stage in STAGES]
+
+budgets = [Count("GCC 1", 2, "unary", 1000), Count("GCC 2", 2, "unary", 1)]
+for instructions, kept, word in ((1029, True, "+2.90%"), (1031, False, "EXCEEDED"),
+                                 (969, True, "record it")):
+    (line,), verdict = compare([Count("GCC 1", 2, "unary", instructions)], budgets)
+    assert verdict == kept and line.endswith(word), line
+(line,), kept = compare([Count("GCC 3", 2, "unary", 5)], budgets)
+assert kept and "budget" not in line
+
+from pathlib import Path
+file = Path({folder!r}) / "budgets.csv"
+file.write_text("compiler,labels,stage,instructions\\nGCC 1,2,unary,7\\nGCC 2,2,unary,8\\n")
+record(file, budgets[:1])
+assert read_budgets(file) == [Count("GCC 2", 2, "unary", 8), budgets[0]]
+"""
+
+TABLES = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+import render
+from bars import Verdict
+from figure import roofline
+from results import Results, of, read_rows
+from table import number, read_machine, write_csv
+from tables import TABLES, percent
+
+sys.argv = ["render.py", "--check"]
+render.main()
+
+results = Results.read(Path(render.__file__).with_name("results"))
+nothing = Results([], [], [], [])
+assert all(made(nothing) == [] for made in TABLES.values())
+for document in render.DOCUMENTS:
+    text = document.read_text(encoding="utf-8")
+    assert text.count("<!-- table") == text.count("<!-- end -->") == len(render.BLOCK.findall(text))
+words = "a\\n<!-- table: speed -->\\nold\\n<!-- end -->\\nb\\n"
+filled = render.filled(words, results)
+assert "old" not in filled and render.filled(filled, results) == filled
+assert render.filled(words, nothing) == words.replace("old\\n", "")
+
+found = [number(value) for value in (0, 0.1234, 1.234, 12.34, 123.4, 1234.5, 0.012345)]
+assert found == ["0", "0.123", "1.23", "12.3", "123", "1234", "0.0123"], found
+assert percent(0.9999999) == "99.999 %" and percent(1) == "100.000 %"
+
+held = [Verdict("voc", 6.5, 6, 10), Verdict("ms", 0.31, 0.3, at_most=True)]
+file = Path({folder!r}) / "bars.csv"
+write_csv(file, held, read_machine())
+assert [str(v) for v in read_rows(file, Verdict)] == [str(v) for v in held]
+assert read_rows(file.with_name("none.csv"), Verdict) == []
+first, second = TABLES["bars"](replace(nothing, verdicts=held))[2:]
+assert first == "| voc | at least 6 | 10 | 6.50 | met |"
+assert second == "| ms | at most 0.3 |  | 0.310 | missed |"
+
+rows = [row for row in results.rows if row.case == "voc"]
+forced = replace(of(rows, "crfseg", 1)[0], isa="baseline")
+assert of([*rows, forced], "crfseg", 1) == of(rows, "crfseg", 1)
+assert of([*rows, forced], "crfseg", 1, "baseline") == [forced] and of(rows, "nobody", 1) == []
+
+from xml.etree import ElementTree
+memories = {{"memory": 20, "L2": 500}}
+ElementTree.fromstring(roofline({{"peak": 100}}, memories, 7, 80, {{"here": 30}}))
 """
 
 
@@ -91,6 +258,16 @@ def test_a_small_case_goes_through_a_worker_into_a_csv(tmp_path: Path) -> None:
     run(SMALL_CASE + ROUND, folder=str(tmp_path))
 
 
-def test_verdicts_on_agreement_speed_and_memory() -> None:
+@pytest.mark.parametrize("body", [AGREEMENT, VERDICTS, PLANS], ids=["agreement", "bars", "plans"])
+def test_what_is_measured_and_judged(body: str) -> None:
     pytest.importorskip("skimage", reason="needs scikit-image's bundled photographs")
-    run(VERDICTS)
+    run(body)
+
+
+def test_instructions_are_held_to_the_budgets_of_their_compiler(tmp_path: Path) -> None:
+    run(COUNTS, folder=str(tmp_path))
+
+
+def test_documents_show_what_was_measured(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="needs scikit-image's bundled photographs")
+    run(TABLES, folder=str(tmp_path))

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "image.h"
 
-#include <pybind11/stl.h>
-
-#include <optional>
-
 #include "bindings/bindings.h"
 
 namespace crfseg {
@@ -24,25 +20,6 @@ void bind_image(py::module_& module) {
         return out;
       },
       py::arg("scores"), py::arg("height"), py::arg("width"), py::arg("align_corners"),
-      py::arg("threads"));
-  module.def(
-      "image_features",
-      [](py::ssize_t height, py::ssize_t width, const std::optional<ContiguousFloats>& image,
-         const ContiguousFloats& inverse_sigmas, int threads) {
-        const py::ssize_t n_channels = image ? image->shape(2) : 0;
-        expect(inverse_sigmas.size() == 2 + n_channels, "expected one sigma per feature");
-        if (image) {
-          expect(image->ndim() == 3 && image->shape(0) == height && image->shape(1) == width,
-                 "expected an image of (height, width, K)");
-        }
-        FloatArray out({height * width, 2 + n_channels});
-        float* target = out.mutable_data();
-        const float* source = image ? image->data() : nullptr;
-        const py::gil_scoped_release release;
-        image_features(height, width, source, n_channels, inverse_sigmas.data(), threads, target);
-        return out;
-      },
-      py::arg("height"), py::arg("width"), py::arg("image").none(true), py::arg("inverse_sigmas"),
       py::arg("threads"));
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "bindings/bindings.h"
@@ -22,6 +23,25 @@ std::shared_ptr<Lattice> build(const ContiguousFloats& features, std::vector<int
   return std::make_shared<Lattice>(features.data(), features.shape(0),
                                    static_cast<int>(features.shape(1)), std::move(fill), passes,
                                    threads, max_bytes);
+}
+
+std::shared_ptr<Lattice> build_of_pixels(py::ssize_t height, py::ssize_t width,
+                                         const std::optional<ContiguousFloats>& image,
+                                         const ContiguousFloats& inverse_sigmas,
+                                         std::vector<int> fill, int passes, int threads,
+                                         std::int64_t max_bytes) {
+  const py::ssize_t n_channels = image ? image->shape(2) : 0;
+  expect(inverse_sigmas.size() == 2 + n_channels && n_channels <= 14,
+         "expected one sigma per feature, 2 to 16");
+  if (image) {
+    expect(image->ndim() == 3 && image->shape(0) == height && image->shape(1) == width,
+           "expected an image of (height, width, K)");
+  }
+  expect(passes >= 1 && passes <= max_passes, "expected passes from 1 to 8");
+  const PixelGrid pixels{height, width, image ? image->data() : nullptr,
+                         static_cast<int>(n_channels), inverse_sigmas.data()};
+  const py::gil_scoped_release release;
+  return std::make_shared<Lattice>(pixels, std::move(fill), passes, threads, max_bytes);
 }
 
 FloatArray filter(const Lattice& lattice, const ContiguousFloats& values, int normalization,
@@ -74,6 +94,9 @@ void bind_lattice(py::module_& module) {
   py::class_<Lattice, std::shared_ptr<Lattice>>(module, "Lattice")
       .def(py::init(&build), py::arg("features"), py::arg("fill"), py::arg("passes"),
            py::arg("threads"), py::arg("max_bytes"))
+      .def_static("of_pixels", &build_of_pixels, py::arg("height"), py::arg("width"),
+                  py::arg("image").none(true), py::arg("inverse_sigmas"), py::arg("fill"),
+                  py::arg("passes"), py::arg("threads"), py::arg("max_bytes"))
       .def_property_readonly("n_points", [](const Lattice& l) { return l.n_points; })
       .def_property_readonly("n_vertices", [](const Lattice& l) { return l.n_vertices; })
       .def_property_readonly("dim", [](const Lattice& l) { return l.dim; })

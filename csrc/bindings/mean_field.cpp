@@ -2,6 +2,7 @@
 #include "mean_field.h"
 
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <optional>
 #include <tuple>
@@ -28,15 +29,24 @@ LabelView<const float> checked(const MeanField& field, const FloatArray& array) 
   return view;
 }
 
-std::tuple<std::int64_t, float, std::int64_t, float, std::int64_t> set_unary(
-    MeanField& field, const FloatArray& values, int kind, float clip, int threads) {
+using Report = std::tuple<std::int64_t, float, std::int64_t, float, std::int64_t>;
+
+Report as_tuple(const UnaryReport& report) {
+  return {report.bad, report.low, report.low_at, report.off, report.off_at};
+}
+
+Report set_unary(MeanField& field, const FloatArray& values, int kind, float clip, int threads) {
   const LabelView<const float> view = checked(field, values);
   UnaryReport report;
   {
     const py::gil_scoped_release release;
     report = field.set_unary(view, static_cast<UnaryKind>(kind), clip, threads);
   }
-  return {report.bad, report.low, report.low_at, report.off, report.off_at};
+  return as_tuple(report);
+}
+
+void lend_unary(MeanField& field, const FloatArray& values, int kind, float clip) {
+  field.lend_unary(checked(field, values), static_cast<UnaryKind>(kind), clip);
 }
 
 Compatibility compatibility_of(const std::optional<ContiguousFloats>& mu, int n_labels) {
@@ -59,10 +69,10 @@ void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normaliz
                    std::move(compatibility), exclude_self, threads);
 }
 
-std::tuple<int, float, std::vector<double>> infer(MeanField& field, const OptionalFloats& start,
-                                                  int iterations, float tolerance, float damping,
-                                                  bool trace, OptionalFloats out,
-                                                  std::optional<Labels> labels, int threads) {
+std::tuple<int, float, std::vector<double>, std::int64_t> infer(
+    MeanField& field, const OptionalFloats& start, int iterations, float tolerance, float damping,
+    bool trace, bool skip, OptionalFloats out, std::optional<Labels> labels,
+    const std::optional<py::typing::Callable<void(Report)>>& after_reading, int threads) {
   LabelView<const float> from;
   if (start) from = checked(field, *start);
   LabelView<float> to;
@@ -77,14 +87,21 @@ std::tuple<int, float, std::vector<double>> infer(MeanField& field, const Option
   options.tolerance = tolerance;
   options.damping = damping;
   options.trace = trace;
+  options.skip = skip;
   options.threads = threads;
   options.between_iterations = raise_pending_signals;
+  if (after_reading) {
+    options.after_reading = [&](const UnaryReport& report) {
+      const py::gil_scoped_acquire acquire;
+      (*after_reading)(as_tuple(report));
+    };
+  }
   Inference result;
   {
     const py::gil_scoped_release release;
     result = field.infer(from, options, to, map);
   }
-  return {result.iterations, result.max_change, result.trace};
+  return {result.iterations, result.max_change, result.trace, result.evaluations};
 }
 
 }  // namespace
@@ -98,14 +115,16 @@ void bind_mean_field(py::module_& module) {
       .def_property_readonly("nbytes", &MeanField::nbytes)
       .def("set_unary", &set_unary, py::arg("values").noconvert(), py::arg("kind"), py::arg("clip"),
            py::arg("threads"))
+      .def("lend_unary", &lend_unary, py::arg("values").noconvert(), py::arg("kind"),
+           py::arg("clip"))
       .def("add_kernel", &add_kernel, py::arg("lattice"), py::arg("normalization"),
            py::arg("weight"), py::arg("compatibility").none(true), py::arg("exclude_self"),
            py::arg("threads"))
       .def("clear_kernels", &MeanField::clear_kernels, py::call_guard<py::gil_scoped_release>())
       .def("infer", &infer, py::arg("start").noconvert().none(true), py::arg("iterations"),
-           py::arg("tolerance"), py::arg("damping"), py::arg("trace"),
+           py::arg("tolerance"), py::arg("damping"), py::arg("trace"), py::arg("skip"),
            py::arg("out").noconvert().none(true), py::arg("labels").noconvert().none(true),
-           py::arg("threads"))
+           py::arg("after_reading").none(true), py::arg("threads"))
       .def(
           "free_energy",
           [](MeanField& field, const FloatArray& q, int threads) {

@@ -45,7 +45,7 @@ void bind_system(py::module_& module) {
   module.def("available_isas", &available_isas);
   module.def("isa", [] { return std::string(active_kernels().name); });
   module.def("set_isa", &set_isa, py::arg("name"));
-  module.def("set_cache_limit", &set_cache_limit, py::arg("bytes"));
+  module.def("set_cache_limit", &set_cache_limit, py::arg("n_bytes"));
   module.def("clear_cache", &clear_cache);
   module.def("cached_bytes", &cached_bytes);
 }

@@ -19,7 +19,7 @@ namespace kernels {
   void settle_pass(SkippingPass*, float);                                                     \
   void active_pass(SkippingPass*, Due);                                                       \
   void find_due(const SkippingPass*, Due*);                                                   \
-  float find_woken(const SkippingPass*, std::int64_t, int, Due*);                             \
+  void find_woken(const SkippingPass*, std::int64_t, int, float, float*, Due*);               \
   void wake(SkippingPass*, const Due&);                                                       \
   void splat(Corners, const float*, const float*, std::int64_t, int, float*);                 \
   void slice(Corners, const float*, const float*, std::int64_t, int, float*);                 \

@@ -46,13 +46,12 @@ bool all_finite(const std::vector<float>& values) {
 
 Features::Features(const float* rows, int dim) : columns_(rows), n_columns_(dim), dim_(dim) {}
 
-Features::Features(const float* channels, int n_channels, std::int64_t width,
-                   const float* inverse_sigmas)
-    : columns_(channels),
-      n_columns_(n_channels),
-      dim_(2 + n_channels),
-      width_(width),
-      inverse_sigmas_(inverse_sigmas, inverse_sigmas + dim_) {}
+Features::Features(const PixelGrid& pixels)
+    : columns_(pixels.channels),
+      n_columns_(pixels.n_channels),
+      dim_(2 + pixels.n_channels),
+      width_(pixels.width),
+      inverse_sigmas_(pixels.inverse_sigmas, pixels.inverse_sigmas + dim_) {}
 
 void Features::load(std::int64_t first, int count, float (*block)[kernels::simplex_batch]) const {
   const float* from = columns_ + first * n_columns_;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cpu/kernels/kernels.h"
-#include "view.h"
+#include "lattice.h"
 
 namespace crfseg {
 
@@ -16,10 +16,8 @@ struct FeatureRange {
 
 class Features {
  public:
-  // (n, dim) rows.
-  Features(const float* rows, int dim);
-  // Positions x, y in rows of `width` points and the channels of each, all times inverse sigmas.
-  Features(const float* channels, int n_channels, std::int64_t width, const float* inverse_sigmas);
+  Features(const float* rows, int dim);  // (n, dim)
+  explicit Features(const PixelGrid& pixels);
 
   int dim() const { return dim_; }
 

@@ -35,24 +35,6 @@ std::vector<Tap> taps(std::int64_t coarse, std::int64_t fine, bool align_corners
 
 }  // namespace
 
-void image_features(std::int64_t height, std::int64_t width, const float* image,
-                    std::int64_t n_channels, const float* inverse_sigmas, int threads, float* out) {
-  const std::int64_t dim = 2 + n_channels;
-  parallel_ranges(height, 16, threads, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t y = first; y < last; ++y) {
-      float* feature = out + y * width * dim;
-      const float* pixel = image + y * width * n_channels;
-      for (std::int64_t x = 0; x < width; ++x, feature += dim, pixel += n_channels) {
-        feature[0] = static_cast<float>(x) * inverse_sigmas[0];
-        feature[1] = static_cast<float>(y) * inverse_sigmas[1];
-        for (std::int64_t c = 0; c < n_channels; ++c) {
-          feature[2 + c] = pixel[c] * inverse_sigmas[2 + c];
-        }
-      }
-    }
-  });
-}
-
 void upsample(const float* scores, std::int64_t n_labels, std::int64_t rows, std::int64_t columns,
               std::int64_t height, std::int64_t width, bool align_corners, int threads,
               float* out) {

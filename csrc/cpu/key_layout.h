@@ -50,8 +50,9 @@ class KeyLayout {
       if (i == ranges.omitted) continue;
       unit_[i] = Key{1} << shift;
       shift += ranges.bits[i];
-      all_ += unit_[i];
+      wrap_ += unit_[i];
     }
+    wrap_ -= static_cast<Key>(dim_ + 1);
   }
 
   // The vertex of remainder 0 with these quotients, one per coordinate.
@@ -64,19 +65,21 @@ class KeyLayout {
   // From a simplex' vertex of remainder k to that of k + 1; `coordinate` is the one of rank d - k.
   Key next_corner(Key key, int coordinate) const { return key + 1 - unit_[coordinate]; }
 
-  // One step along an axis: all coordinates +1 but that of the axis, -d. And back.
+  // One step along an axis: all coordinates +1 but that of the axis, -d. And back. Masks instead of
+  // branches, which nothing could predict.
   Key forth(Key key, int axis) const {
-    const bool wraps = (key & remainder_mask_) == static_cast<Key>(dim_);
-    return (wraps ? key - static_cast<Key>(dim_) + all_ : key + 1) - unit_[axis];
+    const Key wraps = -Key{(key & remainder_mask_) == static_cast<Key>(dim_)};
+    return key + 1 + (wraps & wrap_) - unit_[axis];
   }
   Key back(Key key, int axis) const {
-    const bool wraps = (key & remainder_mask_) == 0;
-    return (wraps ? key + static_cast<Key>(dim_) - all_ : key - 1) + unit_[axis];
+    const Key wraps = -Key{(key & remainder_mask_) == 0};
+    return key - 1 - (wraps & wrap_) + unit_[axis];
   }
 
  private:
   int dim_;
-  Key remainder_mask_ = 0, all_ = 0;
+  Key remainder_mask_ = 0;
+  Key wrap_ = 0;  // +1 in every quotient, -(d + 1) in the remainder
   Key unit_[permutohedral::max_corners] = {};
   std::int64_t lowest_[permutohedral::max_corners] = {};
 };

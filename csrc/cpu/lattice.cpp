@@ -22,67 +22,110 @@ namespace crfseg {
 
 namespace {
 
-// What a round of filling may hold at once, all told, for every neighbour that is missing: the key
-// among its candidates, its place and count, and a slot in a table half full.
+// What a round of filling may hold at once, all told, for every neighbour that is missing: its key,
+// the key and its place as they are dealt to a shard, its owner; and, if no two are the same, the
+// shard's copy, its first place, its count and its share of a table.
 template <class Key>
 std::int64_t bytes_of_missing(std::int64_t n_missing) {
-  return n_missing * static_cast<std::int64_t>(5 * sizeof(Key) + 8);
+  return n_missing * static_cast<std::int64_t>(4 * sizeof(Key) + 24);
 }
 
-// Writes (dim + 1, n_vertices, 2) neighbours.
+// Who neighbours whom among vertices to which rounds of filling add.
 template <class Key, class Index>
-void find_neighbours(const KeyLayout<Key>& layout, const Index& index, int dim, int threads,
-                     Buffer<std::uint32_t>* neighbours) {
-  const std::int64_t n = index.size();
-  const auto absent = static_cast<std::uint32_t>(n);
-  neighbours->resize((dim + 1) * n * 2);
-  std::uint32_t* table = neighbours->data();
-  parallel_ranges(neighbours->size(), 65536, threads, [&](std::int64_t begin, std::int64_t end) {
-    std::fill(table + begin, table + end, absent);
-  });
-  parallel_ranges(n, 2048, threads, [&](std::int64_t begin, std::int64_t end) {
-    Key next[key_batch];
-    std::uint32_t found[key_batch];
-    std::uint32_t nowhere = 0;  // written instead of a branch
-    for (int axis = 0; axis <= dim; ++axis) {
-      std::uint32_t* pairs = table + axis * n * 2;
-      for (std::int64_t first = begin; first < end; first += key_batch) {
-        const int count = static_cast<int>(std::min<std::int64_t>(key_batch, end - first));
-        for (int i = 0; i < count; ++i) next[i] = layout.forth(index.keys()[first + i], axis);
-        index.find(next, count, found);
-        for (int i = 0; i < count; ++i) {
-          const auto v = static_cast<std::uint32_t>(first + i);
-          const bool is_there = found[i] != no_vertex;
-          pairs[2 * std::int64_t{v}] = is_there ? found[i] : absent;
-          *(is_there ? &pairs[2 * std::int64_t{found[i]} + 1] : &nowhere) = v;
+class Neighbours {
+ public:
+  Neighbours(const KeyLayout<Key>& layout, int dim, int threads)
+      : layout_(layout), dim_(dim), threads_(threads) {}
+
+  // Looks up what is not known from before the vertices of `index` became more.
+  void update(const Index& index) {
+    make_room(index.size());
+    parallel_ranges(n_, 2048, threads_, [&](std::int64_t begin, std::int64_t end) {
+      std::uint32_t wanted[key_batch];
+      for (int axis = 0; axis <= dim_; ++axis) {
+        const std::uint32_t* forth = of(axis);
+        int count = 0;
+        for (std::int64_t v = begin; v < end; ++v) {
+          wanted[count] = static_cast<std::uint32_t>(v);
+          count += forth[2 * v] == n_ ? 1 : 0;
+          if (count < key_batch && v + 1 < end) continue;
+          link(index, axis, wanted, count);
+          count = 0;
         }
       }
+    });
+  }
+
+  // Lists the keys that vertices from begin to end have no neighbour at.
+  void list_missing(const Index& index, std::int64_t begin, std::int64_t end,
+                    std::vector<Key>* missing) {
+    for (std::int64_t v = begin; v < end; ++v) {
+      // All are written and those that count are kept: which ones is past predicting.
+      Key key[2 * permutohedral::max_corners] = {};
+      int count = 0;
+      for (int axis = 0; axis <= dim_; ++axis) {
+        const std::uint32_t* pair = of(axis) + 2 * v;
+        key[count] = layout_.forth(index.keys()[v], axis);
+        count += pair[0] == n_ ? 1 : 0;
+        key[count] = layout_.back(index.keys()[v], axis);
+        count += pair[1] == n_ ? 1 : 0;
+      }
+      missing->insert(missing->end(), key, key + count);
     }
-  });
-}
+  }
+
+  // (dim + 1, n_vertices, 2), as Lattice has it.
+  Buffer<std::uint32_t> take() { return std::move(table_); }
+
+ private:
+  std::uint32_t* of(int axis) { return table_.data() + axis * n_ * 2; }
+
+  void make_room(std::int64_t n) {
+    Buffer<std::uint32_t> larger((dim_ + 1) * n * 2);
+    const auto absent = static_cast<std::uint32_t>(n);
+    parallel_for(dim_ + 1, threads_, [&](std::int64_t axis) {
+      const std::uint32_t* from = of(static_cast<int>(axis));
+      std::uint32_t* to = larger.data() + axis * n * 2;
+      for (std::int64_t i = 0; i < 2 * n_; ++i) to[i] = from[i] == n_ ? absent : from[i];
+      std::fill(to + 2 * n_, to + 2 * n, absent);
+    });
+    table_ = std::move(larger);
+    n_ = n;
+  }
+
+  void link(const Index& index, int axis, const std::uint32_t* vertex, int count) {
+    Key next[key_batch] = {};
+    std::uint32_t found[key_batch];
+    for (int i = 0; i < count; ++i) next[i] = layout_.forth(index.keys()[vertex[i]], axis);
+    index.find(next, count, found);
+    std::uint32_t* pairs = of(axis);
+    for (int i = 0; i < count; ++i) {
+      // No branch: where there is no neighbour, what is written to it goes to v's own entry first.
+      const std::int64_t v = vertex[i], is_there = -std::int64_t{found[i] != no_vertex};
+      pairs[2 * v + (is_there & (2 * (std::int64_t{found[i]} - v) + 1))] = vertex[i];
+      pairs[2 * v] = std::min(found[i], static_cast<std::uint32_t>(n_));
+    }
+  }
+
+  KeyLayout<Key> layout_;
+  int dim_, threads_;
+  std::int64_t n_ = 0;
+  Buffer<std::uint32_t> table_;
+};
 
 template <class Key, class Index>
-void add_missing_neighbours(const KeyLayout<Key>& layout, int dim, int at_least, int threads,
-                            std::int64_t max_bytes, Index* index) {
-  const std::int64_t grain = 4096, n = index->size();
-  Buffer<std::uint32_t> neighbours;
-  find_neighbours(layout, *index, dim, threads, &neighbours);
-  KeyChunks<Key> missing(static_cast<std::size_t>((n + grain - 1) / grain));
+void add_missing(Neighbours<Key, Index>* neighbours, int at_least, int threads,
+                 std::int64_t max_bytes, Index* index) {
+  const std::int64_t grain = 4096;
+  KeyChunks<Key> missing(static_cast<std::size_t>((index->size() + grain - 1) / grain));
   std::atomic<std::int64_t> n_missing{0};
-  parallel_ranges(n, grain, threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_ranges(index->size(), grain, threads, [&](std::int64_t begin, std::int64_t end) {
     std::vector<Key>& found = missing[begin / grain];
-    for (std::int64_t v = begin; v < end; ++v) {
-      for (int axis = 0; axis <= dim; ++axis) {
-        const std::uint32_t* pair = neighbours.data() + (axis * n + v) * 2;
-        if (pair[0] == n) found.push_back(layout.forth(index->keys()[v], axis));
-        if (pair[1] == n) found.push_back(layout.back(index->keys()[v], axis));
-      }
-    }
+    neighbours->list_missing(*index, begin, end, &found);
     const std::int64_t bytes =
         bytes_of_missing<Key>(n_missing += static_cast<std::int64_t>(found.size()));
     if (max_bytes > 0 && bytes > max_bytes) throw TooLarge(bytes);
   });
-  neighbours = Buffer<std::uint32_t>();
   index->append(frequent_keys(missing, at_least, threads));
 }
 
@@ -99,14 +142,14 @@ Buffer<std::uint32_t> build(const KeyRanges& ranges, int threads, std::int64_t m
   auto index = make_index(keys, lattice->local_vertex.data());
   keys = KeyChunks<Key>();
 
-  const KeyLayout<Key> layout(ranges);
+  Neighbours<Key, decltype(index)> neighbours(KeyLayout<Key>(ranges), lattice->dim, threads);
+  neighbours.update(index);
   for (const int at_least : lattice->fill) {
-    add_missing_neighbours(layout, lattice->dim, at_least, threads, max_bytes, &index);
+    add_missing(&neighbours, at_least, threads, max_bytes, &index);
+    neighbours.update(index);
   }
   lattice->n_vertices = index.size();
-  Buffer<std::uint32_t> neighbours;
-  find_neighbours(layout, index, lattice->dim, threads, &neighbours);
-  return neighbours;
+  return neighbours.take();
 }
 
 template <class Key>
@@ -151,18 +194,27 @@ FeatureRange joined(const std::vector<FeatureRange>& parts, int dim) {
 
 Lattice::Lattice(const float* features, std::int64_t points, int dimension,
                  std::vector<int> fill_rounds, int blur_passes, int threads, std::int64_t max_bytes)
+    : Lattice(Features(features, dimension), points, std::move(fill_rounds), blur_passes, threads,
+              max_bytes) {}
+
+Lattice::Lattice(const PixelGrid& pixels, std::vector<int> fill_rounds, int blur_passes,
+                 int threads, std::int64_t max_bytes)
+    : Lattice(Features(pixels), pixels.height * pixels.width, std::move(fill_rounds), blur_passes,
+              threads, max_bytes) {}
+
+Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int> fill_rounds,
+                 int blur_passes, int threads, std::int64_t max_bytes)
     : n_points(points),
-      dim(dimension),
+      dim(features.dim()),
       passes(blur_passes),
       fill(std::move(fill_rounds)),
       strips(Strips::of(points)),
       local_begin{0} {
-  const Features source(features, dim);
   const int rounds = static_cast<int>(fill.size());
   const auto key_ranges = [&](const FeatureRange& range) {
     return KeyRanges::of(dim, passes, rounds, range.lo.data(), range.hi.data());
   };
-  const std::vector<FeatureRange> parts = source.ranges(strips, threads);
+  const std::vector<FeatureRange> parts = features.ranges(strips, threads);
   const KeyRanges ranges = key_ranges(joined(parts, dim));
   std::vector<KeyRanges> of_strips;
   for (const FeatureRange& part : parts) of_strips.push_back(key_ranges(part));
@@ -170,11 +222,11 @@ Lattice::Lattice(const float* features, std::int64_t points, int dimension,
   corner_weight.resize(n_points * (dim + 1));
   Buffer<std::uint32_t> neighbours;
   if (keys_are_dense(ranges, of_strips, strips)) {
-    neighbours = build_dense(ranges, source, threads, max_bytes, this);
+    neighbours = build_dense(ranges, features, threads, max_bytes, this);
   } else if (ranges.names_fit()) {
-    neighbours = build_hashed<NarrowKey>(ranges, source, threads, max_bytes, this);
+    neighbours = build_hashed<NarrowKey>(ranges, features, threads, max_bytes, this);
   } else {
-    neighbours = build_hashed<WideKey>(ranges, source, threads, max_bytes, this);
+    neighbours = build_hashed<WideKey>(ranges, features, threads, max_bytes, this);
   }
   blur_plan_ = std::make_shared<BlurPlan>(*this, neighbours, threads);
 }

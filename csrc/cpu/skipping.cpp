@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "cpu/dispatch.h"
 #include "cpu/unary_supply.h"
@@ -13,7 +14,8 @@ namespace {
 
 // Where more points than this share get a slot, looking at all of them costs less.
 constexpr double most_slots = 0.8;
-constexpr std::int64_t group = 32;
+constexpr std::int64_t group = 64;
+constexpr float most_dormant = std::numeric_limits<float>::max();  // limits beyond: there is a slot
 
 std::int64_t groups_of(std::int64_t n) { return (n + group - 1) / group; }
 
@@ -134,12 +136,8 @@ void Skipping::make_room(std::int64_t strip) {
   part.weight.reserve(n * corners);
   part.scale.reserve(n * n_kernels());
   part.slots = {part.rows.data(), part.point.data(), part.limit.data(), 0};
-  part.group_spare.resize(groups_of(n));
-  part.group_scale.resize(groups_of(n) * n_kernels());
-  part.group_spent.resize(groups_of(n) * n_kernels());
-  part.spent.assign(kernels_.size(), 0.0F);
+  part.alarm.resize(n);
   part.drift.resize(rows_of(strip));
-  std::fill(part.group_spent.begin(), part.group_spent.end(), 0.0F);
   std::fill(part.drift.begin(), part.drift.end(), 0.0F);
 }
 
@@ -165,7 +163,7 @@ bool Skipping::settle() {
     }
     active_kernels().settle_pass(&pass, dormant_from);
     parts_[s].slots = pass.slots;
-    note_groups(s);
+    note_groups(work);
   });
   std::int64_t n_slots = 0;
   for (const Strip& part : parts_) n_slots += part.slots.count;
@@ -173,34 +171,61 @@ bool Skipping::settle() {
   return static_cast<double>(n_slots) < most_slots * static_cast<double>(strips_.n_points);
 }
 
-void Skipping::note_groups(std::int64_t strip) {
-  const std::int64_t begin = strips_.begin(strip), n = strips_.end(strip) - begin;
-  Strip& part = parts_[strip];
-  for (std::int64_t first = 0; first < n; first += group) {
-    const std::int64_t last = std::min(first + group, n), g = first / group;
-    const float* limit = limit_.data() + begin;
-    part.group_spare[g] = *std::min_element(limit + first, limit + last);
+// The rows that the dormant points of each group read, each once.
+void Skipping::note_groups(const Work& work) {
+  const std::int64_t begin = strips_.begin(work.strip);
+  const float* limit = limit_.data() + begin;
+  Strip& part = parts_[work.strip];
+  std::copy_n(limit, work.n_points, part.alarm.data());
+  part.clock.assign(groups_of(work.n_points), 0.0F);
+  part.rows_read.clear();
+  part.rows_end.clear();
+  part.group_scale.clear();
+  std::vector<std::int64_t> last_group(rows_of(work.strip), -1);
+  for (std::int64_t first = 0; first < work.n_points; first += group) {
+    const std::int64_t last = std::min(first + group, work.n_points);
+    std::int64_t* seen = last_group.data();
+    std::uint32_t offset = 0;
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
-      const float* scale = kernels_[k]->slice_scale(begin);
-      part.group_scale[g * n_kernels() + k] =
-          scale == nullptr ? 1.0F : *std::max_element(scale + first, scale + last);
+      const kernels::Message& m = work.messages[k];
+      float most = 0.0F;
+      for (std::int64_t p = first; p < last; ++p) {
+        if (limit[p] > most_dormant) continue;
+        most = std::max(most, m.slice_scale != nullptr ? m.slice_scale[p] : 1.0F);
+        for (std::int64_t c = p * m.at.corners; c < (p + 1) * m.at.corners; ++c) {
+          const std::uint32_t row = m.at.row[c];
+          if (std::exchange(seen[row], first) != first) part.rows_read.push_back(offset + row);
+        }
+      }
+      part.group_scale.push_back(most);
+      part.rows_end.push_back(static_cast<std::uint32_t>(part.rows_read.size()));
+      const std::int64_t n_rows = kernels_[k]->lattice().local_rows(work.strip);
+      offset += static_cast<std::uint32_t>(n_rows);
+      seen += n_rows;
     }
   }
 }
 
-// The strip's drift, and by how much it has grown at most in each lattice.
+// The strip's drift; the groups' clocks go on by how much it has grown.
 void Skipping::fetch_drift(Work* work) {
   Strip& part = parts_[work->strip];
   float* before = part.drift.data();
+  float* grown = work->incoming;  // not needed yet
   for (std::int64_t k = 0; k < n_kernels(); ++k) {
     const std::int64_t n = kernels_[k]->lattice().local_rows(work->strip);
     const float* now = kernels_[k]->fetch_drift(work->strip, work->drift_in);
     work->messages[k].drift = now;
-    float most = 0.0F;
-    for (std::int64_t r = 0; r < n; ++r) most = std::max(most, now[r] - before[r]);
-    part.spent[k] += most;
+    for (std::int64_t r = 0; r < n; ++r) grown[r] = now[r] - before[r];
     std::copy_n(now, n, before);
+    grown += n;
     before += n;
+  }
+  const std::uint32_t* row = part.rows_read.data();
+  for (std::size_t i = 0; i < part.rows_end.size(); ++i) {
+    const std::uint32_t* end = part.rows_read.data() + part.rows_end[i];
+    float most = 0.0F;
+    for (; row != end; ++row) most = std::max(most, work->incoming[*row]);
+    part.clock[i / kernels_.size()] += part.group_scale[i] * most;
   }
 }
 
@@ -211,18 +236,13 @@ void Skipping::find_due(Work* work) {
   fetch_drift(work);
   active_kernels().find_due(&pass, &work->due);
   for (std::int64_t first = 0; first < work->n_points; first += group) {
-    const std::int64_t g = first / group;
-    float bound = 0.0F;
-    for (std::int64_t k = 0; k < n_kernels(); ++k) {
-      bound += part.group_scale[g * n_kernels() + k] *
-               (part.spent[k] - part.group_spent[g * n_kernels() + k]);
-    }
-    if (bound <= part.group_spare[g]) continue;
+    const float clock = part.clock[first / group];
     const std::int64_t n = std::min(group, work->n_points - first);
+    float* alarm = part.alarm.data() + first;
+    if (*std::min_element(alarm, alarm + n) >= clock) continue;
     std::uint32_t index[group];
     kernels::Due woken{index, work->due.drift + work->due.count, 0};
-    part.group_spare[g] = active_kernels().find_woken(&pass, first, static_cast<int>(n), &woken);
-    std::copy_n(part.spent.data(), n_kernels(), part.group_spent.data() + g * n_kernels());
+    active_kernels().find_woken(&pass, first, static_cast<int>(n), clock, alarm, &woken);
     for (int i = 0; i < woken.count; ++i) {
       work->due.index[work->due.count++] = static_cast<std::uint32_t>(pass.slots.count + i);
     }

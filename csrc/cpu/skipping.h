@@ -53,20 +53,22 @@ class Skipping {
     // Room for all points; pages of slots that are not needed are never touched.
     Buffer<float> rows, limit, weight, scale;
     Buffer<std::uint32_t> point, row;
-    // Points without a slot are looked at in groups, one by one only where drift may have used up
-    // what their group had to spare.
-    Buffer<float> group_spare;  // (groups) the least that one of them may still drift
-    Buffer<float> group_scale;  // (groups, kernels) the largest factor at slicing
-    Buffer<float> group_spent;  // (groups, kernels) `spent` when they were last looked at
-    std::vector<float> spent;   // (kernels) sum over iterations of the largest growth of drift
-    Buffer<float> drift;        // (rows of all lattices) the last iteration's
+    // Points without a slot are looked at one by one only where drift may have used up what they
+    // had to spare. Groups of them have a clock, the sum over iterations of the largest growth of
+    // drift at any row that one of them reads; points have an alarm, set by that clock.
+    Buffer<float> alarm;                   // (points)
+    std::vector<float> clock;              // (groups)
+    std::vector<float> group_scale;        // (groups, kernels) the largest factor at slicing
+    std::vector<std::uint32_t> rows_read;  // by the groups, of all lattices
+    std::vector<std::uint32_t> rows_end;   // (groups, kernels) in rows_read
+    Buffer<float> drift;                   // (rows of all lattices) the last iteration's
   };
 
   std::int64_t n_kernels() const { return static_cast<std::int64_t>(kernels_.size()); }
   std::int64_t rows_of(std::int64_t strip) const;
   void make_room(std::int64_t strip);
   kernels::SkippingPass pass(Work* work);
-  void note_groups(std::int64_t strip);
+  void note_groups(const Work& work);
   void fetch_drift(Work* work);
   void find_due(Work* work);
 

@@ -61,8 +61,8 @@ class StripBuilder {
         keys_(*keys) {}
 
   void build(const Features& features, std::int64_t begin, std::int64_t end) {
-    simplices_ = KeyTable<Name>((end - begin) / 2);
-    vertices_ = KeyTable<Key>((end - begin) / 4);
+    simplices_ = KeyTable<Name>(end - begin);
+    vertices_ = KeyTable<Key>(end - begin);
     names_.reserve(static_cast<std::size_t>((end - begin) / 2));
     each_batch(
         frame_, features, begin, end, &lattice_,

@@ -211,11 +211,13 @@ class VertexIndex {
   void append(const Buffer<Key>& added) {
     const std::int64_t first = keys_.size();
     keys_ = appended(keys_, added);
+    std::vector<std::vector<std::uint32_t>> dealt(tables_.size());
+    for (std::int64_t v = first; v < keys_.size(); ++v) {
+      dealt[shard_of(hash_key(keys_[v]))].push_back(static_cast<std::uint32_t>(v));
+    }
     parallel_for(static_cast<std::int64_t>(tables_.size()), threads_, [&](std::int64_t table) {
-      for (std::int64_t v = first; v < keys_.size(); ++v) {
-        const std::uint64_t hash = hash_key(keys_[v]);
-        if (shard_of(hash) != static_cast<std::size_t>(table)) continue;
-        tables_[table].insert(keys_.data(), static_cast<std::uint32_t>(v), hash);
+      for (const std::uint32_t v : dealt[table]) {
+        tables_[table].insert(keys_.data(), v, hash_key(keys_[v]));
       }
     });
   }

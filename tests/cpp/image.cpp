@@ -44,31 +44,6 @@ void upsampling_is_bilinear(std::int64_t rows, std::int64_t columns, std::int64_
   }
 }
 
-void features_are_positions_and_channels() {
-  const std::int64_t height = 5, width = 7, channels = 2;
-  const auto image = check::Random(2).uniforms(height * width * channels, 0.0F, 255.0F);
-  const float inverse_sigmas[] = {0.5F, 0.25F, 0.1F, 2.0F};
-  std::vector<float> found(static_cast<std::size_t>(height * width * 4));
-  crfseg::image_features(height, width, image.data(), channels, inverse_sigmas, 3, found.data());
-  for (std::int64_t y = 0; y < height; ++y) {
-    for (std::int64_t x = 0; x < width; ++x) {
-      const float* feature = found.data() + (y * width + x) * 4;
-      const float* pixel = image.data() + (y * width + x) * channels;
-      CHECK(feature[0] == float(x) * 0.5F);
-      CHECK(feature[1] == float(y) * 0.25F);
-      CHECK(feature[2] == pixel[0] * 0.1F);
-      CHECK(feature[3] == pixel[1] * 2.0F);
-    }
-  }
-}
-
-void features_without_an_image_are_positions() {
-  const float inverse_sigmas[] = {1.0F, 1.0F};
-  std::vector<float> found(2 * 3 * 2);
-  crfseg::image_features(2, 3, nullptr, 0, inverse_sigmas, 1, found.data());
-  CHECK(found == std::vector<float>({0, 0, 1, 0, 2, 0, 0, 1, 1, 1, 2, 1}));
-}
-
 }  // namespace
 
 int main() {
@@ -79,7 +54,5 @@ int main() {
     upsampling_is_bilinear(6, 3, 6, 3, align_corners);
     upsampling_is_bilinear(3, 4, 1, 1, align_corners);
   }
-  features_are_positions_and_channels();
-  features_without_an_image_are_positions();
   return check::result();
 }

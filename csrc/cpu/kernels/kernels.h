@@ -176,10 +176,11 @@ struct Table {
   void (*settle_pass)(SkippingPass* pass, float dormant_from);
   // Later ones evaluate slots and splat how their Q changed.
   void (*active_pass)(SkippingPass* pass, Due due);
-  // Which slots have drifted beyond their limits, and which of the points listed; the latter also
-  // yields the least that one of the others may still drift.
+  // Which slots have drifted beyond their limits, and which of n points without one. Only points
+  // are looked at whose alarm is before `clock`; it is set anew.
   void (*find_due)(const SkippingPass* pass, Due* due);
-  float (*find_woken)(const SkippingPass* pass, std::int64_t first, int n, Due* due);
+  void (*find_woken)(const SkippingPass* pass, std::int64_t first, int n, float clock, float* alarm,
+                     Due* due);
   // Gives points slots.
   void (*wake)(SkippingPass* pass, const Due& points);
 

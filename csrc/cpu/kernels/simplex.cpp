@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The simplices of eight points at a time. Compiled once per instruction set, never with contracted
-// multiply-adds. See kernels.h for what may not be included here.
+// The simplices of a vector of points at a time. Compiled once per instruction set, never with
+// contracted multiply-adds. See kernels.h for what may not be included here.
 #include "cpu/kernels/kernels.h"
 
 #define CRFSEG_INLINE static inline __attribute__((always_inline))
@@ -9,7 +9,12 @@ namespace crfseg {
 namespace permutohedral {
 namespace {
 
+// A register's worth: halves of wider vectors would be compared one number at a time.
+#if defined(__AVX__)
 constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
 typedef float FloatLanes __attribute__((vector_size(4 * lanes)));
 typedef std::int32_t IntLanes __attribute__((vector_size(4 * lanes)));
 
@@ -52,7 +57,6 @@ CRFSEG_INLINE void store_points(const Lanes* rows, int corners, int count, T* ou
   }
   for (int i = 0; i < count; ++i) {
     if (n_corners > 0) {
-#pragma GCC unroll 8
       for (int k = 0; k < n_corners; ++k) out[i * n_corners + k] = lane[k][i];
     } else {
       for (int k = 0; k < corners; ++k) out[i * corners + k] = lane[k][i];
@@ -107,7 +111,7 @@ CRFSEG_INLINE KeyLanes find_names(const SimplexFrame& frame, const IntLanes* quo
 }
 
 template <int fixed_dim>
-CRFSEG_INLINE void find_eight(const SimplexFrame& frame, int first, SimplexBatch* batch) {
+CRFSEG_INLINE void find_some(const SimplexFrame& frame, int first, SimplexBatch* batch) {
   const int dim = fixed_dim > 0 ? fixed_dim : frame.dim;
   const int corners = dim + 1;
   const int count = batch->count - first < lanes ? batch->count - first : lanes;
@@ -141,7 +145,7 @@ CRFSEG_INLINE void find_eight(const SimplexFrame& frame, int first, SimplexBatch
 template <int fixed_dim>
 static void find_all(const SimplexFrame& frame, SimplexBatch* batch) {
   for (int first = 0; first < batch->count; first += lanes) {
-    find_eight<fixed_dim>(frame, first, batch);
+    find_some<fixed_dim>(frame, first, batch);
   }
 }
 

@@ -239,28 +239,30 @@ void active_pass(SkippingPass* pass, Due due) {
   });
 }
 
-template <int C>
-CRFSEG_APART void add_drift(Corners at, const float* scale, const float* drift, int n,
-                            float* __restrict sums) {
+template <int C, class Points>
+CRFSEG_APART void add_drift(Corners at, Points points, const float* scale, const float* drift,
+                            int n, float* __restrict sums) {
   const int corners = C > 0 ? C : at.corners;
-  for (std::int64_t p = 0; p < n; ++p) {
-    const std::uint32_t* row = at.row + p * corners;
-    const float* weight = at.weight + p * corners;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t point = points[i];
+    const std::uint32_t* row = at.row + point * corners;
+    const float* weight = at.weight + point * corners;
     float sum = 0.0F;
     for (int j = 0; j < corners; ++j) sum += weight[j] * drift[row[j]];
-    sums[p] += scale != nullptr ? sum * scale[p] : sum;
+    sums[i] += scale != nullptr ? sum * scale[point] : sum;
   }
 }
 
-CRFSEG_INLINE void add_drift_of(Corners at, const float* scale, const float* drift, int n,
-                                float* sums) {
+template <class Points>
+CRFSEG_INLINE void add_drift_of(Corners at, Points points, const float* scale, const float* drift,
+                                int n, float* sums) {
   switch (at.corners) {
     case 3:
-      return add_drift<3>(at, scale, drift, n, sums);
+      return add_drift<3>(at, points, scale, drift, n, sums);
     case 6:
-      return add_drift<6>(at, scale, drift, n, sums);
+      return add_drift<6>(at, points, scale, drift, n, sums);
     default:
-      return add_drift<0>(at, scale, drift, n, sums);
+      return add_drift<0>(at, points, scale, drift, n, sums);
   }
 }
 
@@ -275,7 +277,7 @@ void find_due(const SkippingPass* pass, Due* due) {
     __builtin_memset(sums, 0, sizeof(sums));
     for (int k = 0; k < pass->n_messages; ++k) {
       const Message& m = pass->messages[k];
-      add_drift_of(from_point(slot_corners(m), first), nullptr, m.drift, n, sums);
+      add_drift_of(from_point(slot_corners(m), first), Everyone{}, nullptr, m.drift, n, sums);
     }
     for (int i = 0; i < n; ++i) {
       due->index[due->count] = static_cast<std::uint32_t>(first + i);
@@ -285,37 +287,36 @@ void find_due(const SkippingPass* pass, Due* due) {
   }
 }
 
-float find_woken(const SkippingPass* pass, std::int64_t first, int n, Due* due) {
+void find_woken(const SkippingPass* pass, std::int64_t first, int n, float clock, float* alarm,
+                Due* due) {
+  std::uint32_t point[looked_at_once];
   float sums[looked_at_once] = {};
+  int count = 0;
+  for (int i = 0; i < n; ++i) {
+    point[count] = static_cast<std::uint32_t>(first + i);
+    count += alarm[i] < clock ? 1 : 0;
+  }
   for (int k = 0; k < pass->n_messages; ++k) {
     const Message& m = pass->messages[k];
-    add_drift_of(from_point(m.at, first), from_point(m.slice_scale, first), m.drift, n, sums);
+    add_drift_of(m.at, Listed{point}, m.slice_scale, m.drift, count, sums);
   }
-  float spare = __builtin_inff();
-  for (int i = 0; i < n; ++i) {
-    const float left = pass->limit[first + i] - sums[i];
-    if (left < 0.0F) {
-      due->index[due->count] = static_cast<std::uint32_t>(first + i);
-      due->drift[due->count++] = sums[i];
-    } else {
-      spare = left < spare ? left : spare;
-    }
+  for (int i = 0; i < count; ++i) {
+    const float spare = pass->limit[point[i]] - sums[i];
+    alarm[point[i] - first] = spare < 0.0F ? __builtin_inff() : clock + spare;
+    if (spare >= 0.0F) continue;
+    due->index[due->count] = point[i];
+    due->drift[due->count++] = sums[i];
   }
-  return spare;
 }
 
 // Their Q is what was written out, or all on their label, which is what made them dormant.
 void wake(SkippingPass* pass, const Due& points) {
   const int width = pass->width;
   float* log_unary = pass->scratch;
-  float* q = log_unary + 8 * width;
-  UnaryStats unused = {};
+  float* q = log_unary + width;
   for (int i = 0; i < points.count; ++i) {
     const std::int64_t point = points.index[i];
-    const std::int64_t first = point / 8 * 8;  // eight points are read no slower than one
-    const std::int64_t left = pass->unary.n_points - first;
-    read_unary(pass->unary, first, static_cast<int>(left < 8 ? left : 8), pass->n_labels, width,
-               log_unary, &unused);
+    read_point(pass->unary, point, pass->n_labels, width, log_unary);
     __builtin_memset(q, 0, sizeof(float) * width);
     if (pass->out.data != nullptr) {
       const float* place = pass->out.data + point * pass->out.point_stride;
@@ -323,7 +324,7 @@ void wake(SkippingPass* pass, const Due& points) {
     } else {
       q[pass->labels[point]] = 1.0F;
     }
-    add_slot(pass, point, log_unary + (point - first) * width, q, 0.0F);
+    add_slot(pass, point, log_unary, q, 0.0F);
   }
 }
 

@@ -206,6 +206,27 @@ void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels
   }
 }
 
+void read_point(const UnarySource& from, std::int64_t point, int n_labels, int width, float* row) {
+  if (from.rows != nullptr) return copy_row(from.rows + point * width, width, row);
+  const float* place = from.values.data + point * from.values.point_stride;
+  const bool are_energies = from.kind == UnaryKind::energies;
+  float lowest = largest;
+  for (int label = 0; label < n_labels; ++label) {
+    const float value = place[label * from.values.label_stride];
+    row[label] = value;
+    lowest = are_energies && value < lowest ? value : lowest;
+  }
+  for (int label = 0; label < n_labels; ++label) {
+    if (are_energies) row[label] = row[label] > largest ? log_zero : lowest - row[label];
+    if (from.kind == UnaryKind::probabilities && !(row[label] > from.clip)) row[label] = from.clip;
+  }
+  for (int label = n_labels; label < width; ++label) row[label] = smallest;
+  if (from.kind == UnaryKind::probabilities) {
+    for (int x = 0; x < width; x += 4) store<V4>(row + x, log_positive(load<V4>(row + x)));
+  }
+  for (int label = n_labels; label < width; ++label) row[label] = log_zero;
+}
+
 // Labels lie far apart: ask for what the next batch reads of each.
 CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n, int n_labels) {
   const float* place = in.data + (first + n) * in.point_stride;
