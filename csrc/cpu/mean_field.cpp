@@ -34,6 +34,7 @@ MeanField::~MeanField() = default;
 
 std::int64_t MeanField::nbytes() const {
   std::int64_t sum = log_unary_.nbytes() + q_.nbytes() + z_.nbytes();
+  if (unary_.coarse) sum += unary_.coarse->nbytes();
   for (const auto& kernel : kernels_) sum += kernel->nbytes();
   return sum;
 }
@@ -50,15 +51,30 @@ void MeanField::lend_unary(LabelView<const float> values, UnaryKind kind, float 
   unary_ = {nullptr, values, kind, clip};
 }
 
+UnaryReport MeanField::set_coarse_unary(LabelView<const float> scores, const CoarseGrid& grid,
+                                        UnaryKind kind, float clip, int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  UnaryReport report;
+  unary_ = {};
+  unary_.kind = kind;
+  unary_.coarse = std::make_shared<CoarseScores>(scores, grid, kind, clip, width_, threads, &report);
+  return report;
+}
+
+void MeanField::lend_labels(const std::int32_t* labels, const LabelEnergies& energies) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  unary_ = {};
+  unary_.labels = std::make_shared<HardLabels>(labels, energies, n_labels_, width_);
+}
+
 UnaryReport MeanField::load_rows(int threads) {
   log_unary_.resize(strips_.n_points * width_);
   std::vector<kernels::UnaryStats> parts(static_cast<std::size_t>(strips_.count));
   parallel_for(strips_.count, threads, [&](std::int64_t s) {
     const std::int64_t begin = strips_.begin(s);
     parts[s] = empty_stats();
-    active_kernels().load_unary(
-        strip_of(unary_.values, begin), static_cast<kernels::UnaryKind>(unary_.kind), unary_.clip,
-        strips_.end(s) - begin, n_labels_, width_, log_unary_.data() + begin * width_, &parts[s]);
+    active_kernels().load_unary(unary_.strip(strips_, s, width_), n_labels_, width_,
+                                log_unary_.data() + begin * width_, &parts[s]);
   });
   unary_ = {log_unary_.data(), {}, UnaryKind::energies, 0.0F};
   const UnaryReport report = merge(strips_, parts);
