@@ -46,6 +46,7 @@ struct UnaryReport {
 
 namespace kernels {
 struct UnarySource;
+struct UnaryStats;
 }
 class CoarseScores;
 class HardLabels;
@@ -133,6 +134,7 @@ class MeanField {
   };
 
   UnaryReport load_rows(int threads);
+  UnaryReport note_rows(const std::vector<kernels::UnaryStats>& parts);
   bool can_skip(bool given_q, const InferenceOptions& options) const;
   bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
                       Inference* result);

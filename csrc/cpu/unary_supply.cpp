@@ -85,8 +85,9 @@ CoarseScores::CoarseScores(LabelView<const float> scores, const CoarseGrid& grid
 }
 
 kernels::CoarseSource CoarseScores::from(std::int64_t first_pixel) const {
-  return {rows_.data(), least_.data(), down_.data(), across_.data(), columns_,
-          static_cast<std::int64_t>(across_.size()), first_pixel};
+  return {rows_.data(),   least_.data(), down_.data(),
+          across_.data(), columns_,      static_cast<std::int64_t>(across_.size()),
+          first_pixel};
 }
 
 HardLabels::HardLabels(const std::int32_t* labels, const LabelEnergies& energies, int n_labels,

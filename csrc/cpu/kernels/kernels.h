@@ -98,7 +98,7 @@ struct Tap {
 
 // Scores of a coarse grid, from which those of pixels are mixed.
 struct CoarseSource {
-  const float* rows;   // (grid rows, columns, width): probabilities, or -U up to a constant per cell
+  const float* rows;  // (grid rows, columns, width): probabilities, or -U up to a constant per cell
   const float* least;  // (width) the least probability, 0 for padding
   const Tap* down;     // (image height)
   const Tap* across;   // (image width)
@@ -132,7 +132,9 @@ struct UnarySource {
 struct FieldPass {
   std::int64_t n_points;
   int n_labels, width;
-  const float* log_unary;  // (n, width): -U, up to a constant per point
+  float* log_unary;          // (n, width): -U, up to a constant per point
+  const UnarySource* unary;  // or null: read it from here, to log_unary, and start from its softmax
+  UnaryStats* stats;         // what was found while reading
   const Message* messages;
   int n_messages;
   float* scratch;  // (batch, width)

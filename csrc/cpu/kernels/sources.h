@@ -57,8 +57,8 @@ CRFSEG_INLINE void mix_rows(const CoarseSource& from, std::int64_t first, int n,
   }
 }
 
-// Probabilities raised to the least of their column, and each row divided by its sum. Rows are taken
-// in whole groups.
+// Probabilities raised to the least of their column, and each row divided by its sum. Rows are
+// taken in whole groups.
 template <class V>
 CRFSEG_APART void normalize_block(const float* least, int n, int width, float* rows) {
   const int lanes = Lanes<V>::count;
