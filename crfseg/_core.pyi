@@ -21,6 +21,9 @@ UNARY_ENERGIES: Final[int]
 UNARY_PROBABILITIES: Final[int]
 UNARY_LOGITS: Final[int]
 UNARY_FOREGROUND: Final[int]
+SKIP_NEVER: Final[int]
+SKIP_WHERE_IT_PAYS: Final[int]
+SKIP_ALWAYS: Final[int]
 
 class Error(RuntimeError): ...
 
@@ -135,7 +138,7 @@ class MeanField:
         tolerance: float,
         damping: float,
         trace: bool,
-        skip: bool,
+        skip: int,
         out: NDArray[np.float32] | None,
         labels: NDArray[np.int32] | None,
         after_reading: Callable[[tuple[int, float, int, float, int]], None] | None,
@@ -145,7 +148,7 @@ class MeanField:
 
         Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
         asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many times a point
-        was evaluated. ``skip``: leave points alone whose Q cannot have moved. ``after_reading`` is
+        was evaluated. ``skip`` (``SKIP_*``): leave points alone whose Q cannot have moved. ``after_reading`` is
         told what ``set_unary`` would return for a lent unary, and may raise.
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...

@@ -9,7 +9,7 @@ from . import _memory as memory
 from ._containers import open_array
 from ._image import Range, checked_range, open_images, to_levels
 from ._kernels import Kernels
-from ._native import NORMALIZATIONS, core, threads_of_call
+from ._native import NORMALIZATIONS, SKIP, core, threads_of_call
 from ._results import RETURNS, Result, form_of
 from ._scores import KINDS, LAYOUTS, Scores, read_scores
 from ._unaries import Unaries
@@ -36,7 +36,7 @@ def refine(
     compatibility: Compatibility = None,
     iterations: int = 10,
     tolerance: float = 0.0,
-    skip: bool = True,
+    skip: str | bool = "auto",
     normalization: str = "symmetric",
     accuracy: str = "fast",
     upsample: str | bool = "auto",
@@ -86,8 +86,9 @@ def refine(
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         iterations: mean-field updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
-        skip: leave points alone while their marginals cannot have moved by more than 5e-5; see
-            ``DenseCRF.infer``. ``tolerance=0, skip=False`` evaluates every point every time.
+        skip: leave points alone while their marginals cannot have moved by more than 5e-5: "auto"
+            where it saves time; see ``DenseCRF.infer``. ``tolerance=0, skip=False`` evaluates every
+            point every time.
         normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.
         accuracy: "fast", or "fine" for a filter closer to the exact Gaussian at a higher cost.
         upsample: "auto" stretches scores bilinearly to the image where their sizes are related by
@@ -121,7 +122,7 @@ def refine(
     check.choice(_WHERE, "accuracy", accuracy, tuple(ACCURACIES))
     iterations = check.integer(_WHERE, "iterations", iterations)
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
-    check.flag(_WHERE, "skip", skip)
+    check.choice(_WHERE, "skip", skip, tuple(SKIP))
     n_threads = threads_of_call(_WHERE, threads)
     scale = checked_range(_WHERE, image_range)
     terms = _terms(spatial, bilateral, pairwise)
@@ -160,7 +161,9 @@ def refine(
                 )
                 kernels.connect(field, levels, n_threads)
             q, labels = result.targets(i)
-            field.infer(None, iterations, tolerance, 0.0, False, skip, q, labels, judge, n_threads)
+            field.infer(
+                None, iterations, tolerance, 0.0, False, SKIP[skip], q, labels, judge, n_threads
+            )
             result.finish(i, unaries.foreground)
     return restore(result.array)
 

@@ -46,6 +46,7 @@ struct UnaryReport {
 
 namespace kernels {
 struct UnarySource;
+struct UnaryStats;
 }
 class CoarseScores;
 class HardLabels;
@@ -69,12 +70,15 @@ struct Compatibility {
   std::vector<float> values;
 };
 
+// Whether to leave points alone that cannot have moved (cpu/skipping.h).
+enum class Skip : int { never = 0, where_it_pays = 1, always = 2 };
+
 struct InferenceOptions {
   int iterations = 10;
   float tolerance = 0.0F;  // stop once max |Q' - Q| is below it
   float damping = 0.0F;    // z' = damping z + (1 - damping) (-U - message), Q = softmax(z)
   bool trace = false;      // free energy of every Q on the way
-  bool skip = false;       // leave points alone that cannot have moved (cpu/skipping.h)
+  Skip skip = Skip::never;
   int threads = 1;
   std::function<void()> between_iterations;               // may throw to end the inference
   std::function<void(const UnaryReport&)> after_reading;  // of a lent unary; may throw as well
@@ -130,6 +134,7 @@ class MeanField {
   };
 
   UnaryReport load_rows(int threads);
+  UnaryReport note_rows(const std::vector<kernels::UnaryStats>& parts);
   bool can_skip(bool given_q, const InferenceOptions& options) const;
   bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
                       Inference* result);

@@ -17,6 +17,7 @@ namespace kernels {
   void load_coarse(LabelStrip, UnaryKind, std::int64_t, int, int, float*, UnaryStats*);      \
   void field_pass(FieldPass*);                                                               \
   void start_pass(SkippingPass*, UnaryStats*, double*);                                      \
+  double uncertainty(const UnarySource&, std::int64_t, int, int, float*, UnaryStats*);       \
   void settle_pass(SkippingPass*, float);                                                    \
   void active_pass(SkippingPass*, Due);                                                      \
   void find_due(const SkippingPass*, Due*);                                                  \
@@ -30,9 +31,9 @@ namespace kernels {
   void scale(const float*, Columns, const float*, std::int64_t, float*);                     \
   void mix(const float*, const float*, int, std::int64_t, int, float*);                      \
   constexpr Table table = {#isa,       find_simplices, load_unary,  load_coarse, field_pass, \
-                           start_pass, settle_pass,    active_pass, find_due,    find_woken, \
-                           wake,       splat,          slice,       add_up,      spread,     \
-                           blur,       scale,          mix};                                 \
+                           start_pass, uncertainty,    settle_pass, active_pass, find_due,   \
+                           find_woken, wake,           splat,       slice,       add_up,     \
+                           spread,     blur,           scale,       mix};                    \
   }
 
 CRFSEG_TABLE(baseline)

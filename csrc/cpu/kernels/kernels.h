@@ -132,7 +132,9 @@ struct UnarySource {
 struct FieldPass {
   std::int64_t n_points;
   int n_labels, width;
-  const float* log_unary;  // (n, width): -U, up to a constant per point
+  float* log_unary;          // (n, width): -U, up to a constant per point
+  const UnarySource* unary;  // or null: read it from here, to log_unary, and start from its softmax
+  UnaryStats* stats;         // what was found while reading
   const Message* messages;
   int n_messages;
   float* scratch;  // (batch, width)
@@ -204,6 +206,9 @@ struct Table {
   void (*field_pass)(FieldPass* pass);
   // The first pass splats softmax(-U) without keeping it.
   void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
+  // What softmax(-U) leaves to other labels than the first at one point; scratch is (8, width).
+  double (*uncertainty)(const UnarySource& unary, std::int64_t point, int n_labels, int width,
+                        float* scratch, UnaryStats* stats);
   // The second one evaluates every point; those with a limit below dormant_from get a slot.
   void (*settle_pass)(SkippingPass* pass, float dormant_from);
   // Later ones evaluate slots and splat how their Q changed.
