@@ -47,7 +47,7 @@ struct UnaryReport {
 namespace kernels {
 struct UnarySource;
 struct UnaryStats;
-}
+}  // namespace kernels
 class CoarseScores;
 class HardLabels;
 
@@ -61,6 +61,8 @@ struct UnarySupply {
   std::shared_ptr<const CoarseScores> coarse{};  // of this kind
   std::shared_ptr<const HardLabels> labels{};
 
+  // Whether rows are made as fast as they come from memory, so that nobody need keep them.
+  bool makes_rows() const;
   kernels::UnarySource strip(const Strips& strips, std::int64_t s, int width) const;
 };
 

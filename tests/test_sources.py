@@ -228,6 +228,7 @@ print((peak() - before) / (4 * height * width * n_labels))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(
     ("x", "options"),
     [
@@ -235,9 +236,13 @@ print((peak() - before) / (4 * height * width * n_labels))
         ("labels.repeat(8, 0).repeat(8, 1)", "n_labels=n_labels, confidence=0.999"),
     ],
 )
-def test_labels_need_no_array_of_probabilities(x, options):
-    """What is kept of 150 labels is less than one value for every label of every pixel."""
+def test_labels_need_no_array_of_probabilities(x, options, skip):
+    """What is kept of 150 labels is less than one value for every label of every pixel.
+
+    Points that are looked at again keep rows of their own, others nothing.
+    """
     small = x.replace("scores", "scores[:, :5, :80]").replace("labels", "labels[:5]")
+    options = f"{options}, skip={skip}"
     warm = f"image, whole = image[:40], image; refined({small}, {options}); image = whole"
     share = float(run_script(PEAK.format(warm=warm, use=f"refined({x}, {options})")))
-    assert share < 0.9
+    assert share < 0.8

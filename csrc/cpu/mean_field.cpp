@@ -19,6 +19,7 @@ struct MeanField::Pass {
   bool change = false, energy = false, entropy = true;
   bool keep_q = false, given_q = false;
   std::vector<kernels::UnaryStats>* reading = nullptr;  // load rows on the way: for each strip
+  bool rows = true;  // there are rows, or shall be: otherwise unaries are read every time
   float damping = 0.0F;
   LabelView<float> out;
   std::int32_t* labels = nullptr;
@@ -138,11 +139,11 @@ MeanField::Totals MeanField::run(const Pass& wanted) {
     pass.n_points = strips_.end(s) - begin;
     pass.n_labels = n_labels_;
     pass.width = width_;
-    pass.log_unary = log_unary_.data() + begin * width_;
+    pass.log_unary = wanted.rows ? log_unary_.data() + begin * width_ : nullptr;
     const kernels::UnarySource source = unary_.strip(strips_, s, width_);
+    pass.unary = &source;
     if (wanted.reading != nullptr) {
       (*wanted.reading)[s] = empty_stats();
-      pass.unary = &source;
       pass.stats = &(*wanted.reading)[s];
     }
     pass.messages = messages.data();
@@ -253,14 +254,15 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
   const auto judge = [&](const UnaryReport& report) {
     if (options.after_reading) options.after_reading(report);
   };
-  if (read_on_the_way) {
+  const bool watch = options.tolerance > 0.0F || options.trace;
+  const bool keep_q = watch || excludes_self();
+  const bool rows = !read_on_the_way || keep_q || !unary_.makes_rows();
+  if (read_on_the_way && rows) {
     log_unary_.resize(strips_.n_points * width_);
-  } else if (unary_.rows == nullptr) {
+  } else if (unary_.rows == nullptr && rows) {
     judge(load_rows(options.threads));
   }
   for (const auto& kernel : kernels_) kernel->keep_sums(false);
-  const bool watch = options.tolerance > 0.0F || options.trace;
-  const bool keep_q = watch || excludes_self();
   if (given) load_q(start, options.threads);
   if (keep_q) q_.resize(log_unary_.size());
   if (options.damping > 0.0F) start_damping(given, options.threads);
@@ -268,6 +270,7 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
   Pass first;
   first.threads = options.threads;
   first.slice = false;
+  first.rows = rows;
   first.splat = options.iterations > 0 || options.trace;
   first.given_q = given;
   first.keep_q = keep_q;
@@ -278,10 +281,11 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
   std::vector<kernels::UnaryStats> found(static_cast<std::size_t>(strips_.count));
   if (read_on_the_way) first.reading = &found;
   run(first);
-  if (read_on_the_way) judge(note_rows(found));
+  if (read_on_the_way) judge(rows ? note_rows(found) : merge(strips_, found));
 
   Pass step;
   step.threads = options.threads;
+  step.rows = rows;
   step.change = watch;
   step.keep_q = keep_q;
   step.damping = options.damping;

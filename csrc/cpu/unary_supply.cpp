@@ -16,6 +16,9 @@ kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t be
           view.point_stride};
 }
 
+// Of probabilities, logarithms would have to be taken every time.
+bool UnarySupply::makes_rows() const { return labels || (coarse && kind == UnaryKind::logits); }
+
 kernels::UnarySource UnarySupply::strip(const Strips& strips, std::int64_t s, int width) const {
   const std::int64_t begin = strips.begin(s);
   kernels::UnarySource source{};

@@ -71,7 +71,12 @@ CRFSEG_INLINE void note_change(FieldPass* pass, std::int64_t first, int n, const
 
 // t = -U - message
 CRFSEG_INLINE void add_messages(const FieldPass& pass, std::int64_t first, int n, float* t) {
-  const float* base = pass.log_unary + first * pass.width;
+  const float* base = t;
+  if (pass.log_unary != nullptr) {
+    base = pass.log_unary + first * pass.width;
+  } else {
+    read_unary(*pass.unary, first, n, pass.n_labels, pass.width, t, nullptr);
+  }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Message& m = pass.messages[k];
     if (m.incoming == nullptr) continue;
@@ -88,9 +93,9 @@ CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float*
   const std::int64_t floats = static_cast<std::int64_t>(n) * width;
   if (pass->fixed_q != nullptr) {
     copy(pass->fixed_q + first * width, floats, t);
-  } else if (pass->unary != nullptr) {
-    read_start(*pass->unary, first, n, pass->n_labels, width, t, pass->log_unary + first * width,
-               pass->stats);
+  } else if (pass->stats != nullptr) {
+    float* rows = pass->log_unary != nullptr ? pass->log_unary + first * width : nullptr;
+    read_start(*pass->unary, first, n, pass->n_labels, width, t, rows, pass->stats);
   } else {
     add_messages(*pass, first, n, t);
     if (pass->want_energy) return add_energy(pass, first, n, t);

@@ -132,9 +132,9 @@ struct UnarySource {
 struct FieldPass {
   std::int64_t n_points;
   int n_labels, width;
-  float* log_unary;          // (n, width): -U, up to a constant per point
-  const UnarySource* unary;  // or null: read it from here, to log_unary, and start from its softmax
-  UnaryStats* stats;         // what was found while reading
+  float* log_unary;          // (n, width): -U, up to a constant per point; null: read it every time
+  const UnarySource* unary;  // what to read, where something is
+  UnaryStats* stats;  // or null: start from softmax(-U), read, noting what is found and the rows
   const Message* messages;
   int n_messages;
   float* scratch;  // (batch, width)
