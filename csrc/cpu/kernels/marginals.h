@@ -67,35 +67,32 @@ CRFSEG_INLINE void copy_row(const float* from, int width, float* to) {
   for (int x = 0; x < width; x += 4) store<V4>(to + x, load<V4>(from + x));
 }
 
-// Calls f(label, values) with the values of eight points, labels in order. Rows behind the last
-// point must be readable.
-template <class F>
+// Calls f(label, values) with the values of as many points as there are lanes, labels in order.
+// Rows behind the last point must be readable.
+template <class V, class F>
 CRFSEG_INLINE void for_labels(const float* rows, int n_labels, int width, F&& f) {
-  for (int first = 0; first < n_labels; first += 8) {
-    V8 block[8] = {};
-    for (int p = 0; p < 8; ++p) {
-      if (width == 4) {
-        __builtin_memcpy(&block[p], rows + p * width, sizeof(V4));
-      } else {
-        block[p] = load<V8>(rows + p * width + first);
-      }
-    }
+  const int lanes = Lanes<V>::count;
+  for (int first = 0; first < n_labels; first += lanes) {
+    V block[Lanes<V>::count];
+    for (int p = 0; p < lanes; ++p) block[p] = load<V>(rows + p * width + first);
     transpose(block);
-    for (int i = 0; i < 8 && first + i < n_labels; ++i) f(first + i, block[i]);
+    for (int i = 0; i < lanes && first + i < n_labels; ++i) f(first + i, block[i]);
   }
 }
 
-CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, int n_labels,
+template <class V>
+CRFSEG_APART void write_rows(const LabelStrip& out, std::int64_t first, int n, int n_labels,
                              int width, const float* q) {
-  for (int p = 0; p < n; p += 8) {
-    const int count = n - p < 8 ? n - p : 8;
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; p += lanes) {
+    const int count = n - p < lanes ? n - p : lanes;
     float* place = out.data + (first + p) * out.point_stride;
-    for_labels(q + p * width, n_labels, width, [&](int label, V8 value) {
-      const V8 shown = value > 2.0F * smallest ? value : V8{};
+    for_labels<V>(q + p * width, n_labels, width, [&](int label, V value) {
+      const V shown = value > 2.0F * smallest ? value : V{};
       float* target = place + label * out.label_stride;
       __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
-      if (count == 8 && out.point_stride == 1) {
-        store<V8>(target, shown);
+      if (count == lanes && out.point_stride == 1) {
+        store<V>(target, shown);
       } else {
         for (int lane = 0; lane < count; ++lane) target[lane * out.point_stride] = shown[lane];
       }
@@ -103,19 +100,34 @@ CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, i
   }
 }
 
+CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, int n_labels,
+                             int width, const float* q) {
+  if (width == 4) return write_rows<V4>(out, first, n, n_labels, width, q);
+  write_rows<Wide>(out, first, n, n_labels, width, q);
+}
+
 // The most probable label of each row, the lowest of several.
-CRFSEG_INLINE void write_labels(const float* q, int n, int n_labels, int width,
-                                std::int32_t* labels) {
-  for (int p = 0; p < n; p += 8) {
-    const int count = n - p < 8 ? n - p : 8;
-    V8 top = V8{} - 1.0F;
-    I8 best = {};
-    for_labels(q + p * width, n_labels, width, [&](int label, V8 value) {
-      best = value > top ? I8{} + label : best;
+template <class V>
+CRFSEG_APART void best_of_rows(const float* q, int n, int n_labels, int width,
+                               std::int32_t* labels) {
+  typedef typename Lanes<V>::Int Int;
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; p += lanes) {
+    const int count = n - p < lanes ? n - p : lanes;
+    V top = V{} - 1.0F;
+    Int best = {};
+    for_labels<V>(q + p * width, n_labels, width, [&](int label, V value) {
+      best = value > top ? Int{} + label : best;
       top = maximum(value, top);
     });
     __builtin_memcpy(labels + p, &best, sizeof(std::int32_t) * count);
   }
+}
+
+CRFSEG_INLINE void write_labels(const float* q, int n, int n_labels, int width,
+                                std::int32_t* labels) {
+  if (width == 4) return best_of_rows<V4>(q, n, n_labels, width, labels);
+  best_of_rows<Wide>(q, n, n_labels, width, labels);
 }
 
 }  // namespace CRFSEG_ISA

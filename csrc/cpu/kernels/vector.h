@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Vectors of 4 and 8 floats in GCC's and Clang's vector extension; an instruction set without
-// registers that wide works on halves. Everything is static: see kernels.h.
+// Vectors of 4 and 8 floats in GCC's and Clang's vector extension. Everything is static: see
+// kernels.h.
 #pragma once
 
 #include <cstdint>
@@ -79,31 +79,68 @@ struct Sum {
   }
 };
 
+// Of each four lanes the lower or the upper two: of a and b in turn, or first a's and then b's.
+CRFSEG_INLINE V4 lower_in_turn(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 0, 4, 1, 5); }
+CRFSEG_INLINE V4 upper_in_turn(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 2, 6, 3, 7); }
+CRFSEG_INLINE V4 lower_pairs(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 0, 1, 4, 5); }
+CRFSEG_INLINE V4 upper_pairs(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 2, 3, 6, 7); }
+CRFSEG_INLINE V8 lower_in_turn(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+}
+CRFSEG_INLINE V8 upper_in_turn(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+}
+CRFSEG_INLINE V8 lower_pairs(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+}
+CRFSEG_INLINE V8 upper_pairs(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+CRFSEG_INLINE V8 lower_halves(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+}
+CRFSEG_INLINE V8 upper_halves(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+
 // Reduces each of as many vectors as there are lanes: lane i of the result is op over rows[i].
-template <class Op>
-CRFSEG_INLINE V8 reduce_rows(const V8* rows) {
-  const auto fold1 = [](V8 a, V8 b) __attribute__((always_inline)) {
-    return Op::of(CRFSEG_SHUFFLE(I8, a, b, 0, 8, 2, 10, 4, 12, 6, 14),
-                  CRFSEG_SHUFFLE(I8, a, b, 1, 9, 3, 11, 5, 13, 7, 15));
+template <class Op, class V>
+CRFSEG_INLINE V reduce_fours(const V* rows) {  // each four lanes for themselves
+  const auto fold = [](V a, V b) __attribute__((always_inline)) {
+    return Op::of(lower_in_turn(a, b), upper_in_turn(a, b));
   };
-  const auto fold2 = [](V8 a, V8 b) __attribute__((always_inline)) {
-    return Op::of(CRFSEG_SHUFFLE(I8, a, b, 0, 1, 8, 9, 4, 5, 12, 13),
-                  CRFSEG_SHUFFLE(I8, a, b, 2, 3, 10, 11, 6, 7, 14, 15));
-  };
-  const V8 low = fold2(fold1(rows[0], rows[1]), fold1(rows[2], rows[3]));
-  const V8 high = fold2(fold1(rows[4], rows[5]), fold1(rows[6], rows[7]));
-  return Op::of(CRFSEG_SHUFFLE(I8, low, high, 0, 1, 2, 3, 8, 9, 10, 11),
-                CRFSEG_SHUFFLE(I8, low, high, 4, 5, 6, 7, 12, 13, 14, 15));
+  const V low = fold(rows[0], rows[1]), high = fold(rows[2], rows[3]);
+  return Op::of(lower_pairs(low, high), upper_pairs(low, high));
 }
 template <class Op>
 CRFSEG_INLINE V4 reduce_rows(const V4* rows) {
-  const auto fold1 = [](V4 a, V4 b) __attribute__((always_inline)) {
-    return Op::of(CRFSEG_SHUFFLE(I4, a, b, 0, 4, 2, 6), CRFSEG_SHUFFLE(I4, a, b, 1, 5, 3, 7));
-  };
-  const V4 low = fold1(rows[0], rows[1]);
-  const V4 high = fold1(rows[2], rows[3]);
-  return Op::of(CRFSEG_SHUFFLE(I4, low, high, 0, 1, 4, 5),
-                CRFSEG_SHUFFLE(I4, low, high, 2, 3, 6, 7));
+  return reduce_fours<Op>(rows);
+}
+template <class Op>
+CRFSEG_INLINE V8 reduce_rows(const V8* rows) {
+  const V8 low = reduce_fours<Op>(rows), high = reduce_fours<Op>(rows + 4);
+  return Op::of(lower_halves(low, high), upper_halves(low, high));
+}
+
+// Lane i of vector j becomes lane j of vector i.
+template <class V>
+CRFSEG_INLINE void transpose_fours(V* m) {  // each four lanes for themselves
+  const V a = lower_in_turn(m[0], m[1]), b = upper_in_turn(m[0], m[1]);
+  const V c = lower_in_turn(m[2], m[3]), d = upper_in_turn(m[2], m[3]);
+  m[0] = lower_pairs(a, c);
+  m[1] = upper_pairs(a, c);
+  m[2] = lower_pairs(b, d);
+  m[3] = upper_pairs(b, d);
+}
+CRFSEG_INLINE void transpose(V4* m) { transpose_fours(m); }
+CRFSEG_INLINE void transpose(V8* m) {
+  transpose_fours(m);
+  transpose_fours(m + 4);
+  for (int i = 0; i < 4; ++i) {
+    const V8 low = m[i];
+    m[i] = lower_halves(low, m[i + 4]);
+    m[i + 4] = upper_halves(low, m[i + 4]);
+  }
 }
 
 constexpr float log2_e = 1.44269504F;
@@ -112,25 +149,6 @@ constexpr float log2_e = 1.44269504F;
 // denormal numbers, which are slow. Results at the bound are taken for 0 where they are read.
 constexpr float log2_smallest = -80.0F;
 constexpr float smallest = 8.2718061e-25F;
-
-// Lane i of vector j becomes lane j of vector i.
-CRFSEG_INLINE void transpose(V8* m) {
-  V8 a[8], b[8];
-  for (int i = 0; i < 8; i += 2) {
-    a[i] = CRFSEG_SHUFFLE(I8, m[i], m[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-    a[i + 1] = CRFSEG_SHUFFLE(I8, m[i], m[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    for (int k = 0; k < 2; ++k) {
-      b[i + k] = CRFSEG_SHUFFLE(I8, a[i + k], a[i + k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-      b[i + k + 2] = CRFSEG_SHUFFLE(I8, a[i + k], a[i + k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-  }
-  for (int i = 0; i < 4; ++i) {
-    m[i] = CRFSEG_SHUFFLE(I8, b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-    m[i + 4] = CRFSEG_SHUFFLE(I8, b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-  }
-}
 
 // 2^x for x <= 0 to 2e-7 relative, but at least `smallest`.
 template <class V>
