@@ -10,52 +10,67 @@ namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
 
-// Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
-template <class V, int W>
-CRFSEG_APART void softmax_block(float* rows, int n, int vectors) {
-  const int lanes = Lanes<V>::count;
-  const int count = W > 0 ? W : vectors;
-  const int width = count * lanes;
+// reduced[p] = op over what f(p, place, vector) makes of each vector of row p; as many rows as V
+// has lanes are reduced together.
+template <class Op, class V, class F>
+CRFSEG_INLINE void reduce_each(float* rows, int n, int width, V start, float* reduced, F&& f) {
   V part[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    float* group = rows + first * width;  // a batch is full rows of memory even where n ends early
-    for (int p = 0; p < lanes; ++p) {
-      V top = load<V>(group + p * width);
-      for (int x = 1; x < count; ++x) top = maximum(top, load<V>(group + p * width + x * lanes));
-      part[p] = top;
+  for (int first = 0; first < n; first += Lanes<V>::count) {
+    for (int p = 0; p < Lanes<V>::count; ++p) {
+      float* row = rows + (first + p) * width;
+      part[p] = start;
+      for_vectors<V>(width, [&](auto vector, int x) __attribute__((always_inline)) {
+        part[p] = accumulated<Op>(part[p], f(first + p, row + x, vector));
+      });
     }
-    const V top = reduce_rows<Max>(part);
-    for (int p = 0; p < lanes; ++p) {
-      V sum = {};
-      for (int x = 0; x < count; ++x) {
-        float* place = group + p * width + x * lanes;
-        const V e = exp2_nonpositive((load<V>(place) - top[p]) * log2_e);
-        store<V>(place, e);
-        sum += e;
-      }
-      part[p] = sum;
-    }
-    const V inverse = 1.0F / reduce_rows<Sum>(part);
-    for (int p = 0; p < lanes; ++p) {
-      for (int x = 0; x < count; ++x) {
-        float* place = group + p * width + x * lanes;
-        store<V>(place, load<V>(place) * inverse[p]);
-      }
-    }
+    store<V>(reduced + first, reduce_rows<Op>(part));
+  }
+}
+
+enum { most_batched = 32 };  // points in a batch
+
+// Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
+// Rows are `known_width` floats, or if that is 0 `width`, and are taken in groups of as many as V
+// has lanes: a batch is full rows of memory even where n ends early. Each step is done for many
+// rows, for each waits for the one before.
+template <class V, int known_width>
+CRFSEG_APART void softmax_block(float* rows, int n, int any_width) {
+  const int width = known_width > 0 ? known_width : any_width;
+  float top[most_batched], sum[most_batched];
+  n = (n + Lanes<V>::count - 1) / Lanes<V>::count * Lanes<V>::count;
+  reduce_each<Max>(rows, n, width, V{} + 2.0F * log_zero, top,
+                   [&](int, const float* place, auto vector)
+                       __attribute__((always_inline)) { return load<decltype(vector)>(place); });
+  for (int p = 0; p < n; ++p) top[p] *= fuses_multiply_add ? log2_e : 1.0F;
+  reduce_each<Sum>(rows, n, width, V{}, sum,
+                   [&](int p, float* place, auto vector) __attribute__((always_inline)) {
+                     const auto z = load<decltype(vector)>(place);
+                     const auto e = exp2_nonpositive(fuses_multiply_add ? z * log2_e - top[p]
+                                                                        : (z - top[p]) * log2_e);
+                     store(place, e);
+                     return e;
+                   });
+  for (int p = 0; p < n; ++p) sum[p] = 1.0F / sum[p];
+  for (int p = 0; p < n; ++p) {
+    float* row = rows + p * width;
+    for_vectors<V>(width, [&](auto vector, int x) __attribute__((always_inline)) {
+      store(row + x, load<decltype(vector)>(row + x) * sum[p]);
+    });
   }
 }
 
 CRFSEG_INLINE void softmax(float* rows, int n, int width) {
-  if (width == 4) return softmax_block<V4, 1>(rows, n, 1);
-  switch (width / 8) {
-    case 1:
-      return softmax_block<Wide, per_slab>(rows, n, 0);
-    case 2:
-      return softmax_block<Wide, 2 * per_slab>(rows, n, 0);
-    case 3:
-      return softmax_block<Wide, 3 * per_slab>(rows, n, 0);
+  switch (width) {
+    case 4:
+      return softmax_block<V4, 4>(rows, n, width);
+    case 8:
+      return softmax_block<Wide, 8>(rows, n, width);
+    case 16:
+      return softmax_block<Wide, 16>(rows, n, width);
+    case 24:
+      return softmax_block<Wide, 24>(rows, n, width);
     default:
-      return softmax_block<Wide, 0>(rows, n, width / 8 * per_slab);
+      return softmax_block<Wide, 0>(rows, n, width);
   }
 }
 

@@ -70,8 +70,6 @@ CRFSEG_INLINE void largest_of_rows(const float* q, int n, int width, float* top)
   largest_rows<Wide>(q, n, width, top);
 }
 
-enum { most_batched = 32 };  // points in a batch
-
 template <class Points>
 CRFSEG_INLINE void splat_all(const Message* messages, int n_messages, Points points,
                              std::int64_t first, const float* values, int n, int width) {

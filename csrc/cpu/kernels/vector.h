@@ -4,14 +4,19 @@
 #pragma once
 
 #include <cstdint>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace crfseg {
 namespace kernels {
 
 typedef float V4 __attribute__((vector_size(16)));
 typedef float V8 __attribute__((vector_size(32)));
+typedef float V16 __attribute__((vector_size(64)));
 typedef std::int32_t I4 __attribute__((vector_size(16)));
 typedef std::int32_t I8 __attribute__((vector_size(32)));
+typedef std::int32_t I16 __attribute__((vector_size(64)));
 
 template <class V>
 struct Lanes;
@@ -29,6 +34,11 @@ template <>
 struct Lanes<V8> {
   typedef I8 Int;
   enum { count = 8 };
+};
+template <>
+struct Lanes<V16> {
+  typedef I16 Int;
+  enum { count = 16 };
 };
 
 // The widest vector that is one register: GCC keeps wider ones in memory.
@@ -61,6 +71,18 @@ template <class V>
 CRFSEG_INLINE V maximum(V a, V b) {
   return a > b ? a : b;
 }
+// GCC compares and then blends, unless it can tell that neither is a constant.
+#if defined(__SSE2__)
+CRFSEG_INLINE V4 maximum(V4 a, V4 b) { return _mm_max_ps(a, b); }
+#endif
+#if defined(__AVX__)
+CRFSEG_INLINE V8 maximum(V8 a, V8 b) { return _mm256_max_ps(a, b); }
+#endif
+#if defined(__AVX512F__)
+CRFSEG_INLINE V16 maximum(V16 a, V16 b) {
+  return _mm512_maskz_max_ps(0xffff, a, b);  // the plain one makes GCC warn of what it leaves open
+}
+#endif
 template <class V>
 CRFSEG_INLINE V absolute(V a) {
   return a < 0.0F ? -a : a;
@@ -101,6 +123,26 @@ CRFSEG_INLINE V8 lower_halves(V8 a, V8 b) {
 }
 CRFSEG_INLINE V8 upper_halves(V8 a, V8 b) {
   return CRFSEG_SHUFFLE(I8, a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+CRFSEG_INLINE V8 lower_half(V16 v) {
+  V8 halves[2];
+  __builtin_memcpy(halves, &v, sizeof(v));
+  return halves[0];
+}
+CRFSEG_INLINE V8 upper_half(V16 v) {
+  V8 halves[2];
+  __builtin_memcpy(halves, &v, sizeof(v));
+  return halves[1];
+}
+
+// op over what is in `value` and in `so_far`, lane by lane
+template <class Op, class V>
+CRFSEG_INLINE V accumulated(V so_far, V value) {
+  return Op::of(so_far, value);
+}
+template <class Op>
+CRFSEG_INLINE V8 accumulated(V8 so_far, V16 value) {
+  return Op::of(so_far, Op::of(lower_half(value), upper_half(value)));
 }
 
 // Reduces each of as many vectors as there are lanes: lane i of the result is op over rows[i].
@@ -143,7 +185,35 @@ CRFSEG_INLINE void transpose(V8* m) {
   }
 }
 
+// The vector for as much of a row as fits, where V is that for the rest.
+template <class V>
+struct Front {
+  typedef V Type;
+};
+#if defined(__AVX512F__)
+template <>
+struct Front<V8> {
+  typedef V16 Type;
+};
+#endif
+
+// Calls f(vector, x) with the type of each vector that a row of `width` floats is made of, a
+// multiple of V's, and the place of its first lane.
+template <class V, class F>
+CRFSEG_INLINE void for_vectors(int width, F&& f) {
+  typedef typename Front<V>::Type Wider;
+  int x = 0;
+  for (; x + Lanes<Wider>::count <= width; x += Lanes<Wider>::count) f(Wider{}, x);
+  for (; x < width; x += Lanes<V>::count) f(V{}, x);
+}
+
 constexpr float log2_e = 1.44269504F;
+// Whether x * y - z is one operation, rounded once: even where x * y and z are large and near.
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool fuses_multiply_add = true;
+#else
+constexpr bool fuses_multiply_add = false;
+#endif
 
 // Nothing is less probable than this: products of weights and probabilities then never become
 // denormal numbers, which are slow. Results at the bound are taken for 0 where they are read.
