@@ -18,7 +18,7 @@ from pathlib import Path
 from bars import Outcome, disagreements, verdicts
 from cases import CASES, HEADLINE, TINY, Case, RealCase, all_cases, describe, find_cases
 from parameters import DEFAULT, ITERATIONS, PARAMETERS
-from peers import available_isas
+from peers import VARIANTS, available_isas
 from rounds import DEFAULT_ENTRY, FULL, PEER, Entry, Rounds, run_rounds
 from table import Row, read_machine, write_csv
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from cases import CASES, HEADLINE, Problem, describe
 from parameters import DEFAULT, ITERATIONS, PARAMETERS
+from peers import VARIANTS
 from table import median, read_machine, write_csv
 
 CSV = Path(__file__).resolve().parent.parent / "build" / "roofline.csv"
