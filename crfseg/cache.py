@@ -29,9 +29,16 @@ _limit = 0
 _setting = ""  # the environment variable as it was last followed
 _is_chosen = False  # and whether it counts at all
 
+
+def _begin_as_child() -> None:
+    """A lattice may be locked by a thread that the child does not have."""
+    _lattices.clear()
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):  # lest a child is born with a lock that nobody will open
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_begin_as_child
     )
 
 
