@@ -64,9 +64,9 @@ def test_threads_stay_inside_images_where_memory_is_short(monkeypatch: pytest.Mo
     expected = refine(x, images)
     used = threads_used(monkeypatch)
     monkeypatch.setattr(_memory, "_SMALL", 0)
-    for available, workers in ((2**34, [4]), (10 * 2**20, []), (21 * 2**20, [3])):
+    for available, workers in ((2**34, [4]), (3 * 2**20, []), (5.5 * 2**20, [3])):
         used.clear()
-        monkeypatch.setattr(_memory, "available", lambda n_bytes=available: n_bytes)
+        monkeypatch.setattr(_memory, "available", lambda n_bytes=available: int(n_bytes))
         np.testing.assert_array_equal(refine(x, images, threads=4), expected)
         assert used == workers
 
@@ -187,7 +187,7 @@ def test_items_before_a_failure_are_finished() -> None:
 
         return work
 
-    with pytest.raises(ValueError, match="^0$"):
+    with pytest.raises(ValueError, match=r"^0$"):
         share_out(9, 3, hire)
     assert 0 in done
     assert len(done) <= 4
