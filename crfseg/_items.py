@@ -35,9 +35,9 @@ class Items(NamedTuple):
         workers = _with_room(min(n_items, threads), item_bytes)
         first = n_side_by_side(n_items, workers) if 2 * workers > threads else 0
         if first:
-            share_out(first, workers, lambda: self._worker(1))
+            share_out(first, workers, lambda: self._twin().worker(1))
         if first < n_items:
-            work = self._worker(threads)
+            work = self.worker(threads)
             for i in range(first, n_items):
                 work(i)
 
@@ -48,9 +48,13 @@ class Items(NamedTuple):
     def _levels(self, i: int) -> Levels:
         return to_levels(self.where, *self.images.for_item(i), self.scale)
 
-    def _worker(self, threads: int) -> Callable[[int], None]:
-        """What refines one item after the other, on one Python thread."""
-        unaries, kernels, writer = copy(self.unaries), self.kernels.twin(), self.result.writer()
+    def _twin(self) -> "Items":
+        """The same for another Python thread."""
+        return self._replace(unaries=copy(self.unaries), kernels=self.kernels.twin())
+
+    def worker(self, threads: int) -> Callable[[int], None]:
+        """What refines one item after the other."""
+        unaries, kernels, writer = self.unaries, self.kernels, self.result.writer()
         field = core.MeanField(self.size[0] * self.size[1], self.unaries.n_labels)
         is_new_image = kernels.follow_image and not self._share_image
         if not is_new_image:

@@ -70,16 +70,13 @@ class Kernels:
             for term in terms
         ]
         self._kernels = [kernel for kernel in settled if kernel.weight > 0]
+        # Whether another image means another ``build``.
+        self.follow_image = any(kernel.follows_image for kernel in self._kernels)
 
     @property
     def dims(self) -> list[int]:
         """The number of features of every kernel."""
         return [len(kernel.axes) for kernel in self._kernels]
-
-    @property
-    def follow_image(self) -> bool:
-        """Whether another image means another ``build``."""
-        return any(kernel.follows_image for kernel in self._kernels)
 
     def twin(self) -> "Kernels":
         """The same kernels for another image at the same time; lattices there are are shared."""

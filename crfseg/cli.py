@@ -143,6 +143,13 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         )
     add("iterations", "mean-field steps", type=int, metavar="N")
     add("tolerance", "stop when no probability changes more", type=float, metavar="CHANGE")
+    group.add_argument(
+        *("--no-skip",),
+        dest="skip",
+        action="store_const",
+        const=False,
+        help="evaluate every pixel in every iteration, settled or not",
+    )
     add("normalization", "of the kernels", choices=("symmetric", "after", "before", "none"))
     add("accuracy", "of the filter", choices=("fast", "fine"))
     add("upsample", "of coarse scores", choices=("auto", "half-pixel", "align-corners", "none"))
@@ -153,8 +160,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 MODEL_OPTIONS = (
-    *("kind", "layout", "iterations", "tolerance", "normalization", "accuracy", "confidence"),
-    *("ignore_index", "n_labels", "threads"),
+    *("kind", "layout", "iterations", "tolerance", "skip", "normalization", "accuracy"),
+    *("confidence", "ignore_index", "n_labels", "threads"),
 )
 
 

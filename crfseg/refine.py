@@ -26,6 +26,7 @@ from .upsample import Size
 _WHERE = "refine"
 _SPATIAL = (3.0, 3.0)
 _BILATERAL = (80.0, 13.0, 10.0)
+_TERMS = (Gaussian(*_SPATIAL), Bilateral(None, *_BILATERAL))
 
 
 def refine(
@@ -174,6 +175,8 @@ def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
             if given is not None and given is not default:
                 raise fault.two_models(_WHERE, name)
         return check_terms(_WHERE, pairwise)
+    if spatial is _SPATIAL and bilateral is _BILATERAL:
+        return list(_TERMS)
     terms: list[Term] = []
     if spatial is not None:
         xy, weight = check.parts(_WHERE, "spatial", spatial, ("sigma_xy", "weight"))

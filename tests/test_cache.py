@@ -20,8 +20,8 @@ MIB = 2**20
 
 @pytest.fixture(autouse=True)
 def off_again() -> Iterator[None]:
+    crfseg.set_cache_limit(0)
     yield
-    crfseg.clear_cache()
     crfseg.set_cache_limit(0)
 
 
