@@ -20,6 +20,10 @@ NORMALIZATION_SYMMETRIC: Final[int]
 UNARY_ENERGIES: Final[int]
 UNARY_PROBABILITIES: Final[int]
 UNARY_LOGITS: Final[int]
+UNARY_FOREGROUND: Final[int]
+SKIP_NEVER: Final[int]
+SKIP_WHERE_IT_PAYS: Final[int]
+SKIP_ALWAYS: Final[int]
 
 class Error(RuntimeError): ...
 
@@ -89,7 +93,33 @@ class MeanField:
         ``|sum over labels - 1|`` and the point it belongs to (otherwise 0.0 and -1).
         """
     def lend_unary(self, values: NDArray[np.float32], kind: int, clip: float) -> None:
-        """As ``set_unary``, but the caller keeps the values until ``infer`` has read them."""
+        """As ``set_unary``, but the caller keeps the values until ``infer`` has read them.
+
+        ``UNARY_FOREGROUND``: (1, N) probabilities of label 1 of two, which nobody reports on.
+        """
+    def set_coarse_unary(
+        self,
+        scores: NDArray[np.float32],
+        columns: int,
+        kind: int,
+        clip: float,
+        height: int,
+        width: int,
+        align_corners: bool,
+        threads: int,
+    ) -> tuple[int, float, int, float, int]:
+        """Bilinearly upsample (C, rows * columns) scores to the image wherever they are used.
+
+        Returns what ``set_unary`` would of the scores; ``kind`` is anything but energies.
+        """
+    def lend_labels(
+        self, labels: NDArray[np.int32], given: float, other: float, unknown: float, forbidden: int
+    ) -> None:
+        """Take (N,) labels, which the caller keeps, for a unary.
+
+        The energies are those of a point's own label and of others; any other number than 0 to
+        C - 1 means no label, ``unknown`` the energy of each there; ``forbidden`` is none's, or -1.
+        """
     def add_kernel(
         self,
         lattice: Lattice,
@@ -108,7 +138,7 @@ class MeanField:
         tolerance: float,
         damping: float,
         trace: bool,
-        skip: bool,
+        skip: int,
         out: NDArray[np.float32] | None,
         labels: NDArray[np.int32] | None,
         after_reading: Callable[[tuple[int, float, int, float, int]], None] | None,
@@ -119,17 +149,12 @@ class MeanField:
 
         Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
         asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many times a point
-        was evaluated. ``skip``: leave points alone whose Q cannot have moved. ``after_reading`` is
-        told what ``set_unary`` would return for a lent unary, and may raise, as may
-        ``between_iterations``.
+        was evaluated. ``skip`` (``SKIP_*``): leave points alone whose Q cannot have moved.
+        ``after_reading`` is told what ``set_unary`` would return for a lent unary, and may raise,
+        as may ``between_iterations``.
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
     def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...
-
-def upsample(
-    scores: NDArray[np.float32], height: int, width: int, align_corners: bool, threads: int
-) -> NDArray[np.float32]:
-    """(C, h, w) C-contiguous -> (C, height, width), bilinear."""
 
 def available_isas() -> list[str]: ...
 def isa() -> str: ...

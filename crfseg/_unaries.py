@@ -15,7 +15,7 @@ from ._containers import float32
 from ._native import core
 from ._scores import Scores
 from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_labels
-from .upsample import Size, upsample
+from .upsample import Size
 
 _MASK_LABELS = 2  # background and foreground
 
@@ -26,8 +26,8 @@ Judge = Callable[[Report], None]  # raises if values are not what they should be
 class Unaries:
     """The unary half of a model, for every item of x.
 
-    Values of labels and masks are looked at here; those of scores when ``load`` hands them over, by
-    the same pass that converts them.
+    Values of labels and masks are looked at here; those of scores when they are read, by the same
+    pass that converts them. Nothing that has a value for every label of every pixel is made.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Unaries:
         self._scores = scores
         self._size = size
         self._rule = _rule_of(where, scores.kind, n_labels, confidence, ignore_index)
+        self._lent: NDArray[Any] = np.empty(0)
         self.foreground = 1
         if scores.array.size > 0 and not scores.is_soft:
             least = memory.mean_field_bytes(size[0] * size[1], 1, ())
@@ -59,10 +60,13 @@ class Unaries:
     @property
     def n_bytes(self) -> int:
         """What ``load`` needs beyond x itself and the native unary."""
-        is_direct = self._scores.is_soft and self._scores.alignment is None
-        if is_direct and self._scores.array.dtype == np.float32:
-            return 0
-        return 4 * self.n_labels * self._size[0] * self._size[1]
+        if self._scores.kind in ("labels", "mask") and self._scores.array.dtype.kind != "f":
+            return 4 * self._size[0] * self._size[1]
+        n_cells = self._scores.sizes["H"] * self._scores.sizes["W"]
+        n_given = self.n_labels if self._scores.is_soft else 1
+        n_converted = 0 if self._scores.array.dtype == np.float32 else n_given * n_cells
+        n_kept = 0 if self._scores.alignment is None else self.n_labels * n_cells
+        return 4 * (n_converted + n_kept)
 
     def load(self, field: core.MeanField, i: int, threads: int) -> Judge:
         """Give ``field`` the unary of item ``i``; what is returned judges what is found in it.
@@ -70,23 +74,19 @@ class Unaries:
         The field reads the values when it infers: they are kept here until the next ``load``.
         """
         item = self._scores.items[i]
-        if self._scores.is_soft:
-            return self._load_scores(field, i, item, threads)
+        if self._scores.kind == "probs":
+            return self._hand_over(field, item, core.UNARY_PROBABILITIES, threads, self._judge(i))
+        if self._scores.kind == "logits":
+            return self._hand_over(field, item, core.UNARY_LOGITS, threads, self._judge(i))
         if item.dtype.kind == "f":
-            foreground = self._stretched(float32(item)[np.newaxis], threads)[0]
-            both = np.stack((1 - foreground, foreground))
-            self._hand_over(field, both, core.UNARY_PROBABILITIES)
-        else:
-            labels = item if self._scores.kind == "labels" else (item != 0).view(np.uint8)
-            energies = self._rule.energies(self._where, labels)
-            self._hand_over(field, energies, core.UNARY_ENERGIES)
+            both = item[np.newaxis]
+            return self._hand_over(field, both, core.UNARY_FOREGROUND, threads, _accept)
+        self._lend_labels(field, item)
         return _accept
 
-    def _load_scores(
-        self, field: core.MeanField, i: int, item: NDArray[Any], threads: int
-    ) -> Judge:
+    def _judge(self, i: int) -> Judge:
         scores, where = self._scores, self._where
-        values = self._stretched(float32(item), threads)
+        item = scores.items[i]
         name = f"x[{i}]" if "N" in scores.layout else "x"
 
         def judge_logits(report: Report) -> None:
@@ -101,24 +101,39 @@ class Unaries:
             if wrong is not None:
                 raise wrong
 
-        if scores.kind == "logits":
-            self._hand_over(field, values, core.UNARY_LOGITS)
-            return judge_logits
-        self._hand_over(field, values, core.UNARY_PROBABILITIES)
-        return judge_probabilities
+        return judge_logits if scores.kind == "logits" else judge_probabilities
 
-    def _stretched(self, values: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
-        """(C, h, w) values at the size of the image."""
+    def _hand_over(
+        self, field: core.MeanField, item: NDArray[Any], kind: int, threads: int, judge: Judge
+    ) -> Judge:
+        """Scores (C, h, w) as they are, or for the field to upsample."""
         alignment = self._scores.alignment
-        return values if alignment is None else upsample(values, self._size, alignment, threads)
+        columns = item.shape[-1]
+        values = float32(item).reshape(len(item), -1)
+        if alignment is None:
+            self._lent = values
+            field.lend_unary(values, kind, PROBABILITY_FLOOR)
+            return judge
+        is_align_corners = alignment == "align-corners"
+        report = field.set_coarse_unary(
+            values, columns, kind, PROBABILITY_FLOOR, *self._size, is_align_corners, threads
+        )
+        judge(report)
+        return _accept
 
-    def _hand_over(self, field: core.MeanField, values: NDArray[np.float32], kind: int) -> None:
-        self._lent = values.reshape(len(values), -1)
-        field.lend_unary(self._lent, kind, PROBABILITY_FLOOR)
+    def _lend_labels(self, field: core.MeanField, item: NDArray[Any]) -> None:
+        few = self._rule.constants(self._where)
+        if self._scores.kind == "mask":
+            item = item != 0
+        self._lent = item.astype(np.int32).reshape(-1)
+        if self._rule.ignore_index is not None:
+            self._lent[item.reshape(-1) == self._rule.ignore_index] = -1
+        forbidden = -1 if few.forbidden is None else few.forbidden
+        field.lend_labels(self._lent, few.given, few.other, few.unknown, forbidden)
 
 
 def _accept(_: Report) -> None:
-    """Judge what has been made here."""
+    """Judge what has been looked at before."""
 
 
 def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index: Any) -> LabelRule:

@@ -111,29 +111,46 @@ class LabelRule(NamedTuple):
     confidence: float
     ignore_index: int | None
 
-    def energies(self, where: str, labels: NDArray[Any]) -> NDArray[np.float32]:
-        """(C, *spatial) energies of labels that have been checked."""
+    def constants(self, where: str) -> "LabelEnergies":
+        """The few energies that there are."""
         n_labels, ignored = self.n_labels, self.ignore_index
-        forbidden = ignored is not None and 0 <= ignored < n_labels
-        n_classes = n_labels - forbidden
+        forbidden = ignored if ignored is not None and 0 <= ignored < n_labels else None
+        n_classes = n_labels - (forbidden is not None)
         if n_classes == 0:
             raise fault.nothing_but_ignored(where, n_labels)
-        hit, miss = 0.0, 0.0  # one class: any constant will do
-        if n_classes > 1:
-            hit = -math.log(self.confidence)
-            miss = -math.log((1.0 - self.confidence) / (n_classes - 1))
-        energies = np.full((n_labels, labels.size), miss, np.float32)
+        if n_classes == 1:  # any constant will do
+            return LabelEnergies(0.0, 0.0, 0.0, forbidden)
+        return LabelEnergies(
+            given=-math.log(self.confidence),
+            other=-math.log((1.0 - self.confidence) / (n_classes - 1)),
+            unknown=math.log(n_classes),
+            forbidden=forbidden,
+        )
+
+    def energies(self, where: str, labels: NDArray[Any]) -> NDArray[np.float32]:
+        """(C, *spatial) energies of labels that have been checked."""
+        few = self.constants(where)
+        energies = np.full((self.n_labels, labels.size), few.other, np.float32)
         flat = labels.reshape(-1)
-        known = None if ignored is None else flat != ignored
+        known = None if self.ignore_index is None else flat != self.ignore_index
         if known is None or known.all():
-            energies[flat, np.arange(flat.size)] = hit
+            energies[flat, np.arange(flat.size)] = few.given
         else:
             points = np.flatnonzero(known)
-            energies[flat[points], points] = hit
-            energies[:, ~known] = math.log(n_classes)
-        if forbidden:
-            energies[ignored] = np.inf
-        return energies.reshape(n_labels, *labels.shape)
+            energies[flat[points], points] = few.given
+            energies[:, ~known] = few.unknown
+        if few.forbidden is not None:
+            energies[few.forbidden] = np.inf
+        return energies.reshape(self.n_labels, *labels.shape)
+
+
+class LabelEnergies(NamedTuple):
+    """What hard labels are made into."""
+
+    given: float  # of a point's own label
+    other: float
+    unknown: float  # of every label of a point that has none
+    forbidden: int | None  # a label that no point can have
 
 
 def check_label_array(where: str, name: str, labels: NDArray[Any]) -> None:

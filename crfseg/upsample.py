@@ -1,18 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Bilinear upsampling of low-resolution scores to the image: which of two alignments, and doing it.
+"""Bilinear upsampling of low-resolution scores to the image: which of two alignments.
 
 ``half-pixel`` aligns the outer corners of the corner pixels (a stride s gives s * n pixels), as
 ``align_corners=False`` does in torch. ``align-corners`` aligns their centres (s * (n - 1) + 1
 pixels), as networks of the DeepLab family with inputs of 8 k + 1 pixels do.
 """
-
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from ._containers import float32
-from ._native import core
 
 CHOICES = ("auto", "half-pixel", "align-corners", False)
 
@@ -30,9 +22,3 @@ def alignments(scores: Size, image: Size) -> list[str]:
 def _one_stride(pairs: list[Size]) -> bool:
     stride = max(large // small if small else 0 for small, large in pairs)
     return stride >= 2 and all(stride * small == large for small, large in pairs)
-
-
-def upsample(scores: NDArray[Any], size: Size, alignment: str, threads: int) -> NDArray[np.float32]:
-    """(C, h, w) scores of any strides and float dtype to (C, *size)."""
-    contiguous = np.ascontiguousarray(float32(scores))
-    return core.upsample(contiguous, *size, alignment == "align-corners", threads)

@@ -12,4 +12,10 @@ namespace crfseg {
 void upsample(const float* scores, std::int64_t n_labels, std::int64_t rows, std::int64_t columns,
               std::int64_t height, std::int64_t width, bool align_corners, int threads, float* out);
 
+// How coarse scores, row by row, lie on an image.
+struct CoarseGrid {
+  std::int64_t rows, columns, height, width;
+  bool align_corners;
+};
+
 }  // namespace crfseg

@@ -16,12 +16,21 @@
 #include <vector>
 
 #include "buffer.h"
+#include "image.h"
 #include "lattice.h"
 #include "view.h"
 
 namespace crfseg {
 
-enum class UnaryKind : int { energies = 0, probabilities = 1, logits = 2 };
+// foreground: the probability of label 1 of two, and nothing of label 0.
+enum class UnaryKind : int { energies, probabilities, logits, foreground };
+
+// What hard labels mean: the energy of a point's own label and of the others, and that of all labels
+// where a point has none.
+struct LabelEnergies {
+  float given, other, unknown;
+  int forbidden;  // a label that no point can have; or -1
+};
 
 // What was found while reading unaries, for the caller to judge. Places are label * n_points +
 // point.
@@ -37,14 +46,20 @@ struct UnaryReport {
 
 namespace kernels {
 struct UnarySource;
+struct UnaryStats;
 }
+class CoarseScores;
+class HardLabels;
 
-// Where unaries are: in rows of the field's own, or still with the caller.
+// Where unaries are: in rows of the field's own, still with the caller, or in what they are made
+// from point by point. One of these is there.
 struct UnarySupply {
-  const float* rows = nullptr;    // (n_points, width) of -U up to a constant per point; or null:
+  const float* rows = nullptr;    // (n_points, width) of -U up to a constant per point
   LabelView<const float> values;  // of this kind
   UnaryKind kind = UnaryKind::energies;
   float clip = 0.0F;
+  std::shared_ptr<const CoarseScores> coarse{};  // of this kind
+  std::shared_ptr<const HardLabels> labels{};
 
   kernels::UnarySource strip(const Strips& strips, std::int64_t s, int width) const;
 };
@@ -55,12 +70,15 @@ struct Compatibility {
   std::vector<float> values;
 };
 
+// Whether to leave points alone that cannot have moved (cpu/skipping.h).
+enum class Skip : int { never = 0, where_it_pays = 1, always = 2 };
+
 struct InferenceOptions {
   int iterations = 10;
   float tolerance = 0.0F;  // stop once max |Q' - Q| is below it
   float damping = 0.0F;    // z' = damping z + (1 - damping) (-U - message), Q = softmax(z)
   bool trace = false;      // free energy of every Q on the way
-  bool skip = false;       // leave points alone that cannot have moved (cpu/skipping.h)
+  Skip skip = Skip::never;
   int threads = 1;
   std::function<void()> between_iterations;               // may throw to end the inference
   std::function<void(const UnaryReport&)> after_reading;  // of a lent unary; may throw as well
@@ -87,6 +105,12 @@ class MeanField {
   UnaryReport set_unary(LabelView<const float> values, UnaryKind kind, float clip, int threads);
   // As set_unary, but the values stay where they are and are read by `infer` alone.
   void lend_unary(LabelView<const float> values, UnaryKind kind, float clip);
+  // Scores (n_labels, rows * columns) that are upsampled to the image while they are used; a copy is
+  // kept. What is reported was found in the scores. No energies.
+  UnaryReport set_coarse_unary(LabelView<const float> scores, const CoarseGrid& grid,
+                               UnaryKind kind, float clip, int threads);
+  // Labels (n_points) stay where they are; those that are not 0..n_labels - 1 mean none.
+  void lend_labels(const std::int32_t* labels, const LabelEnergies& energies);
   void add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization, float weight,
                   Compatibility compatibility, bool exclude_self, int threads);
   void clear_kernels();
@@ -110,6 +134,7 @@ class MeanField {
   };
 
   UnaryReport load_rows(int threads);
+  UnaryReport note_rows(const std::vector<kernels::UnaryStats>& parts);
   bool can_skip(bool given_q, const InferenceOptions& options) const;
   bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
                       Inference* result);

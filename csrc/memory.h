@@ -11,8 +11,6 @@ namespace crfseg {
 
 constexpr std::size_t block_alignment = 64;  // a cache line, and the widest vector
 constexpr std::size_t huge_page = std::size_t{1} << 21;
-// Smaller blocks begin anywhere: to round them up to huge pages would cost more than it is worth.
-constexpr std::size_t smallest_on_huge_pages = 8 * huge_page;
 
 struct Block {
   void* data = nullptr;
@@ -21,7 +19,7 @@ struct Block {
 
 // A block of at least so many bytes, their contents undefined; whole: all of it will be touched.
 // Throws std::bad_alloc.
-Block take_block(std::size_t bytes, bool whole);
+Block take_block(std::size_t bytes, bool whole = true);
 void give_back(Block block) noexcept;
 
 // How much may be kept at most; 0, as at first, keeps nothing. What is more is freed, oldest first.

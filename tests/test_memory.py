@@ -62,3 +62,27 @@ def test_200_calls_do_not_grow(use: str) -> None:
     """
     grown = int(run_script(REPEAT.format(use=USES[use]), timeout=120))
     assert grown < 4 * 2**20, f"{grown / 2**20:.1f} MiB more after 200 calls"
+
+
+CACHE = """
+from crfseg import _core
+
+probs, image = problem(height=360, width=480)
+expected = crfseg.refine(probs, image)
+assert _core.cached_bytes() == 0
+_core.set_cache_limit(50_000_000)
+for _ in range(3):
+    assert (crfseg.refine(probs, image) == expected).all()
+    print(_core.cached_bytes())
+_core.clear_cache()
+print(_core.cached_bytes())
+crfseg.refine(probs, image)
+_core.set_cache_limit(0)
+print(_core.cached_bytes())
+"""
+
+
+def test_cache_keeps_memory_up_to_its_limit() -> None:
+    *kept, cleared, off = map(int, run_script(CACHE).split())
+    assert all(1_000_000 < held <= 50_000_000 for held in kept)
+    assert cleared == off == 0

@@ -16,7 +16,6 @@ using ContiguousFloats = py::array_t<float, py::array::c_style>;
 
 void bind_lattice(py::module_& module);
 void bind_mean_field(py::module_& module);
-void bind_image(py::module_& module);
 void bind_system(py::module_& module);
 
 inline void expect(bool condition, const char* message) {

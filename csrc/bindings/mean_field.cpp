@@ -44,8 +44,46 @@ Report set_unary(MeanField& field, const FloatArray& values, int kind, float cli
   return as_tuple(report);
 }
 
+// (C, n) scores of the field's labels; of foreground probabilities there is one row for two.
+LabelView<const float> scores_of(const MeanField& field, const FloatArray& array, UnaryKind kind) {
+  LabelView<const float> view = view_of(array);
+  if (kind == UnaryKind::foreground && view.n_labels == 1) {
+    view.n_labels = 2;
+    view.label_stride = 0;
+  }
+  expect(view.n_labels == field.n_labels(), "array does not have the field's C");
+  return view;
+}
+
 void lend_unary(MeanField& field, const FloatArray& values, int kind, float clip) {
-  field.lend_unary(checked(field, values), static_cast<UnaryKind>(kind), clip);
+  const auto of_kind = static_cast<UnaryKind>(kind);
+  const LabelView<const float> view = scores_of(field, values, of_kind);
+  expect(view.n_points == field.n_points(), "array does not have the field's N");
+  field.lend_unary(view, of_kind, clip);
+}
+
+Report set_coarse_unary(MeanField& field, const FloatArray& scores, std::int64_t columns, int kind,
+                        float clip, std::int64_t height, std::int64_t width, bool align_corners,
+                        int threads) {
+  const auto of_kind = static_cast<UnaryKind>(kind);
+  const LabelView<const float> view = scores_of(field, scores, of_kind);
+  expect(columns > 0 && view.n_points > 0 && view.n_points % columns == 0,
+         "expected scores of whole rows");
+  expect(height > 0 && width > 0 && height * width == field.n_points(),
+         "expected an image of the field's points");
+  const CoarseGrid grid{view.n_points / columns, columns, height, width, align_corners};
+  UnaryReport report;
+  {
+    const py::gil_scoped_release release;
+    report = field.set_coarse_unary(view, grid, of_kind, clip, threads);
+  }
+  return as_tuple(report);
+}
+
+void lend_labels(MeanField& field, const Labels& labels, float given, float other, float unknown,
+                 int forbidden) {
+  expect(labels.size() == field.n_points(), "expected (N,) labels");
+  field.lend_labels(labels.data(), {given, other, unknown, forbidden});
 }
 
 Compatibility compatibility_of(const std::optional<ContiguousFloats>& mu, int n_labels) {
@@ -70,7 +108,7 @@ void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normaliz
 
 std::tuple<int, float, std::vector<double>, std::int64_t> infer(
     MeanField& field, const OptionalFloats& start, int iterations, float tolerance, float damping,
-    bool trace, bool skip, OptionalFloats out, std::optional<Labels> labels,
+    bool trace, int skip, OptionalFloats out, std::optional<Labels> labels,
     const std::optional<py::typing::Callable<void(Report)>>& after_reading,
     const std::optional<py::typing::Callable<void()>>& between_iterations, int threads) {
   LabelView<const float> from;
@@ -87,7 +125,7 @@ std::tuple<int, float, std::vector<double>, std::int64_t> infer(
   options.tolerance = tolerance;
   options.damping = damping;
   options.trace = trace;
-  options.skip = skip;
+  options.skip = static_cast<Skip>(skip);
   options.threads = threads;
   options.between_iterations = [&] {
     const py::gil_scoped_acquire acquire;
@@ -114,6 +152,10 @@ void bind_mean_field(py::module_& module) {
   module.attr("UNARY_ENERGIES") = static_cast<int>(UnaryKind::energies);
   module.attr("UNARY_PROBABILITIES") = static_cast<int>(UnaryKind::probabilities);
   module.attr("UNARY_LOGITS") = static_cast<int>(UnaryKind::logits);
+  module.attr("UNARY_FOREGROUND") = static_cast<int>(UnaryKind::foreground);
+  module.attr("SKIP_NEVER") = static_cast<int>(Skip::never);
+  module.attr("SKIP_WHERE_IT_PAYS") = static_cast<int>(Skip::where_it_pays);
+  module.attr("SKIP_ALWAYS") = static_cast<int>(Skip::always);
   py::class_<MeanField>(module, "MeanField")
       .def(py::init<std::int64_t, int>(), py::arg("n_points"), py::arg("n_labels"))
       .def_property_readonly("nbytes", &MeanField::nbytes)
@@ -121,6 +163,11 @@ void bind_mean_field(py::module_& module) {
            py::arg("threads"))
       .def("lend_unary", &lend_unary, py::arg("values").noconvert(), py::arg("kind"),
            py::arg("clip"))
+      .def("set_coarse_unary", &set_coarse_unary, py::arg("scores").noconvert(),
+           py::arg("columns"), py::arg("kind"), py::arg("clip"), py::arg("height"),
+           py::arg("width"), py::arg("align_corners"), py::arg("threads"))
+      .def("lend_labels", &lend_labels, py::arg("labels").noconvert(), py::arg("given"),
+           py::arg("other"), py::arg("unknown"), py::arg("forbidden"))
       .def("add_kernel", &add_kernel, py::arg("lattice"), py::arg("normalization"),
            py::arg("weight"), py::arg("compatibility").none(true), py::arg("exclude_self"),
            py::arg("threads"))

@@ -6,5 +6,4 @@ PYBIND11_MODULE(_core, module) {
   crfseg::bindings::bind_system(module);
   crfseg::bindings::bind_lattice(module);
   crfseg::bindings::bind_mean_field(module);
-  crfseg::bindings::bind_image(module);
 }

@@ -5,24 +5,21 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu/taps.h"
 #include "parallel.h"
 
 namespace crfseg {
 namespace {
 
-// Between which two scores a pixel lies, and how near to the second.
-struct Tap {
-  std::int64_t low, high;
-  float share;
-};
-
 // Unlike low + share (high - low) it never overflows.
 float mix(float low, float high, float share) { return (1.0F - share) * low + share * high; }
 
-std::vector<Tap> taps(std::int64_t coarse, std::int64_t fine, bool align_corners) {
+}  // namespace
+
+std::vector<kernels::Tap> taps(std::int64_t coarse, std::int64_t fine, bool align_corners) {
   const double step = align_corners ? (fine > 1 ? double(coarse - 1) / double(fine - 1) : 0.0)
                                     : double(coarse) / double(fine);
-  std::vector<Tap> out;
+  std::vector<kernels::Tap> out;
   out.reserve(static_cast<std::size_t>(fine));
   for (std::int64_t i = 0; i < fine; ++i) {
     const double centre = align_corners ? double(i) * step : (double(i) + 0.5) * step - 0.5;
@@ -33,13 +30,11 @@ std::vector<Tap> taps(std::int64_t coarse, std::int64_t fine, bool align_corners
   return out;
 }
 
-}  // namespace
-
 void upsample(const float* scores, std::int64_t n_labels, std::int64_t rows, std::int64_t columns,
               std::int64_t height, std::int64_t width, bool align_corners, int threads,
               float* out) {
-  const std::vector<Tap> down = taps(rows, height, align_corners);
-  const std::vector<Tap> across = taps(columns, width, align_corners);
+  const std::vector<kernels::Tap> down = taps(rows, height, align_corners);
+  const std::vector<kernels::Tap> across = taps(columns, width, align_corners);
   parallel_for(n_labels, threads, [&](std::int64_t label) {
     const float* plane = scores + label * rows * columns;
     std::vector<float> blended(static_cast<std::size_t>(columns));
@@ -51,7 +46,7 @@ void upsample(const float* scores, std::int64_t n_labels, std::int64_t rows, std
       }
       float* target = out + (label * height + y) * width;
       for (std::int64_t x = 0; x < width; ++x) {
-        const Tap& tap = across[x];
+        const kernels::Tap& tap = across[x];
         target[x] = mix(blended[tap.low], blended[tap.high], tap.share);
       }
     }

@@ -18,6 +18,7 @@ struct MeanField::Pass {
   bool slice = true, splat = true;
   bool change = false, energy = false, entropy = true;
   bool keep_q = false, given_q = false;
+  std::vector<kernels::UnaryStats>* reading = nullptr;  // load rows on the way: for each strip
   float damping = 0.0F;
   LabelView<float> out;
   std::int32_t* labels = nullptr;
@@ -34,6 +35,7 @@ MeanField::~MeanField() = default;
 
 std::int64_t MeanField::nbytes() const {
   std::int64_t sum = log_unary_.nbytes() + q_.nbytes() + z_.nbytes();
+  if (unary_.coarse) sum += unary_.coarse->nbytes();
   for (const auto& kernel : kernels_) sum += kernel->nbytes();
   return sum;
 }
@@ -50,16 +52,37 @@ void MeanField::lend_unary(LabelView<const float> values, UnaryKind kind, float 
   unary_ = {nullptr, values, kind, clip};
 }
 
+UnaryReport MeanField::set_coarse_unary(LabelView<const float> scores, const CoarseGrid& grid,
+                                        UnaryKind kind, float clip, int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  UnaryReport report;
+  unary_ = {};
+  unary_.kind = kind;
+  unary_.coarse =
+      std::make_shared<CoarseScores>(scores, grid, kind, clip, width_, threads, &report);
+  return report;
+}
+
+void MeanField::lend_labels(const std::int32_t* labels, const LabelEnergies& energies) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  unary_ = {};
+  unary_.labels = std::make_shared<HardLabels>(labels, energies, n_labels_, width_);
+}
+
 UnaryReport MeanField::load_rows(int threads) {
   log_unary_.resize(strips_.n_points * width_);
   std::vector<kernels::UnaryStats> parts(static_cast<std::size_t>(strips_.count));
   parallel_for(strips_.count, threads, [&](std::int64_t s) {
     const std::int64_t begin = strips_.begin(s);
     parts[s] = empty_stats();
-    active_kernels().load_unary(
-        strip_of(unary_.values, begin), static_cast<kernels::UnaryKind>(unary_.kind), unary_.clip,
-        strips_.end(s) - begin, n_labels_, width_, log_unary_.data() + begin * width_, &parts[s]);
+    active_kernels().load_unary(unary_.strip(strips_, s, width_), n_labels_, width_,
+                                log_unary_.data() + begin * width_, &parts[s]);
   });
+  return note_rows(parts);
+}
+
+// The rows are there: what was found on the way.
+UnaryReport MeanField::note_rows(const std::vector<kernels::UnaryStats>& parts) {
   unary_ = {log_unary_.data(), {}, UnaryKind::energies, 0.0F};
   const UnaryReport report = merge(strips_, parts);
   unary_offset_ = report.offset;
@@ -116,6 +139,12 @@ MeanField::Totals MeanField::run(const Pass& wanted) {
     pass.n_labels = n_labels_;
     pass.width = width_;
     pass.log_unary = log_unary_.data() + begin * width_;
+    const kernels::UnarySource source = unary_.strip(strips_, s, width_);
+    if (wanted.reading != nullptr) {
+      (*wanted.reading)[s] = empty_stats();
+      pass.unary = &source;
+      pass.stats = &(*wanted.reading)[s];
+    }
     pass.messages = messages.data();
     pass.n_messages = static_cast<int>(messages.size());
     pass.scratch = loan.data();
@@ -187,8 +216,13 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
 // Where nothing is asked for that needs every point's Q in every iteration, and two full iterations
 // leave enough to skip.
 bool MeanField::can_skip(bool given_q, const InferenceOptions& options) const {
-  return options.skip && options.iterations > 2 && !given_q && options.damping == 0.0F &&
-         options.tolerance == 0.0F && !options.trace && !kernels_.empty() && !excludes_self();
+  const bool is_possible = options.iterations > 2 && !given_q && options.damping == 0.0F &&
+                           options.tolerance == 0.0F && !options.trace && !kernels_.empty() &&
+                           !excludes_self();
+  if (options.skip != Skip::where_it_pays) return is_possible && options.skip == Skip::always;
+  return is_possible && options.iterations >= Skipping::worthwhile_iterations &&
+         Skipping::sampled_uncertainty(unary_, strips_, n_labels_, width_) <=
+             Skipping::most_uncertainty;
 }
 
 // Whether it came to the end; if not, nothing is lost but time.
@@ -202,7 +236,7 @@ bool MeanField::infer_skipping(const InferenceOptions& options, LabelView<float>
     exchange(options.threads);
     if (i > 0) {
       skipping.step(i + 1 == options.iterations);
-    } else if (!skipping.settle()) {
+    } else if (!skipping.settle() && options.skip == Skip::where_it_pays) {
       return false;
     }
   }
@@ -214,14 +248,19 @@ bool MeanField::infer_skipping(const InferenceOptions& options, LabelView<float>
 
 void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions& options,
                             LabelView<float> out, std::int32_t* labels, Inference* result) {
-  if (unary_.rows == nullptr) {
-    const UnaryReport report = load_rows(options.threads);
+  const bool given = static_cast<bool>(start);
+  const bool read_on_the_way = unary_.rows == nullptr && !given && options.damping == 0.0F;
+  const auto judge = [&](const UnaryReport& report) {
     if (options.after_reading) options.after_reading(report);
+  };
+  if (read_on_the_way) {
+    log_unary_.resize(strips_.n_points * width_);
+  } else if (unary_.rows == nullptr) {
+    judge(load_rows(options.threads));
   }
   for (const auto& kernel : kernels_) kernel->keep_sums(false);
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || excludes_self();
-  const bool given = static_cast<bool>(start);
   if (given) load_q(start, options.threads);
   if (keep_q) q_.resize(log_unary_.size());
   if (options.damping > 0.0F) start_damping(given, options.threads);
@@ -236,7 +275,10 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     first.out = out;
     first.labels = labels;
   }
+  std::vector<kernels::UnaryStats> found(static_cast<std::size_t>(strips_.count));
+  if (read_on_the_way) first.reading = &found;
   run(first);
+  if (read_on_the_way) judge(note_rows(found));
 
   Pass step;
   step.threads = options.threads;

@@ -2,9 +2,6 @@
 #include "memory.h"
 
 #include <pthread.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +11,8 @@
 #include <new>
 #include <vector>
 
+#include "cpu/regions.h"
+
 namespace crfseg {
 namespace {
 
@@ -21,18 +20,23 @@ namespace {
 constexpr std::size_t smallest_cached = std::size_t{1} << 15;
 
 std::size_t rounded(std::size_t bytes) {
-  const std::size_t boundary = bytes < smallest_on_huge_pages ? block_alignment : huge_page;
-  return (bytes + boundary - 1) / boundary * boundary;
+  return (bytes + block_alignment - 1) / block_alignment * block_alignment;
 }
 
 Block new_block(std::size_t bytes, bool whole) {
-  const bool huge = whole && bytes >= smallest_on_huge_pages;
-  const Block block{std::aligned_alloc(huge ? huge_page : block_alignment, bytes), bytes};
+  if (whole && bytes >= smallest_cached) {
+    void* const pages = take_pages(bytes);
+    if (pages != nullptr) return {pages, bytes};
+  }
+  const Block block{std::aligned_alloc(block_alignment, bytes), bytes};
   if (block.data == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-  if (huge) madvise(block.data, bytes, MADV_HUGEPAGE);  // as numpy has it for its arrays
-#endif
   return block;
+}
+
+void free_block(Block block) noexcept {
+  if (block.bytes < smallest_cached || !give_back_pages(block.data, block.bytes)) {
+    std::free(block.data);
+  }
 }
 
 class Cache {
@@ -54,13 +58,13 @@ class Cache {
 
   void keep(Block block) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (block.bytes > limit_) return std::free(block.data);
+    if (block.bytes > limit_) return free_block(block);
     shrink(limit_ - block.bytes);
     try {
       blocks_.push_back(block);
       held_ += block.bytes;
     } catch (const std::bad_alloc&) {
-      std::free(block.data);
+      free_block(block);
     }
   }
 
@@ -91,7 +95,7 @@ class Cache {
     auto it = blocks_.begin();
     for (; it != blocks_.end() && held_ > most; ++it) {
       held_ -= it->bytes;
-      std::free(it->data);
+      free_block(*it);
     }
     blocks_.erase(blocks_.begin(), it);
   }
@@ -106,7 +110,16 @@ class Cache {
 Cache& cache() {
   static Cache& instance = [&]() -> Cache& {
     static Cache* created = new Cache;
-    pthread_atfork([] { created->lock(); }, [] { created->unlock(); }, [] { created->unlock(); });
+    const auto open = [] {
+      unlock_regions();
+      created->unlock();
+    };
+    pthread_atfork(
+        [] {
+          created->lock();
+          lock_regions();
+        },
+        open, open);
     return *created;
   }();
   return instance;
@@ -126,7 +139,7 @@ Block take_block(std::size_t bytes, bool whole_block) {
 
 void give_back(Block block) noexcept {
   if (block.bytes >= smallest_cached && cache().is_on()) return cache().keep(block);
-  std::free(block.data);
+  free_block(block);
 }
 
 void set_cache_limit(std::int64_t bytes) {

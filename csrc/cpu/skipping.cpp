@@ -32,6 +32,7 @@ struct Skipping::Work {
         incoming(drift_in + owner->rows_of(s)) {
     float* points = incoming + owner->rows_of(s) * owner->width_;
     due = {reinterpret_cast<std::uint32_t*>(points), points + owner->strips_.size, 0};
+    slots = points + 2 * owner->strips_.size;
   }
 
   std::int64_t strip, n_points;
@@ -40,6 +41,7 @@ struct Skipping::Work {
   float* drift_in;  // (rows)
   float* incoming;  // (rows, width)
   kernels::Due due;
+  float* slots;  // room for all points
   std::vector<kernels::Message> messages;
 };
 
@@ -58,7 +60,8 @@ Skipping::Skipping(const UnarySupply& unary,
       scratch_([&] {
         std::int64_t most = 0;
         for (std::int64_t s = 0; s < strips.count; ++s) most = std::max(most, rows_of(s));
-        return 3 * batch_ * width + most * (width + 1) + 2 * strips.size;
+        for (const auto& kernel : kernels) corners_ += kernel->lattice().dim + 1;
+        return 3 * batch_ * width + most * (width + 1) + (2 + slot_floats()) * strips.size;
       }()),
       parts_(static_cast<std::size_t>(strips.count)),
       limit_(strips.n_points) {
@@ -74,20 +77,53 @@ std::int64_t Skipping::rows_of(std::int64_t strip) const {
   return rows;
 }
 
+std::int64_t Skipping::slot_floats() const { return 2 * width_ + 2 * corners_ + n_kernels() + 2; }
+
+Skipping::Places Skipping::places_in(float* memory, std::int64_t room) const {
+  Places at{};
+  at.room = room;
+  at.rows = memory;
+  at.weight = at.rows + room * 2 * width_;
+  at.scale = at.weight + room * corners_;
+  at.limit = at.scale + room * n_kernels();
+  at.row = reinterpret_cast<std::uint32_t*>(at.limit + room);
+  at.point = at.row + room * corners_;
+  return at;
+}
+
+void Skipping::move_slots(const Places& from, std::int64_t room, Strip* part) const {
+  Buffer<float> memory(room * slot_floats());
+  const Places to = places_in(memory.data(), room);
+  const std::int64_t n = part->n_slots;
+  std::copy_n(from.rows, n * 2 * width_, to.rows);
+  std::copy_n(from.limit, n, to.limit);
+  std::copy_n(from.point, n, to.point);
+  std::int64_t before = 0;  // corners of the lattices so far
+  for (std::int64_t k = 0; k < n_kernels(); ++k) {
+    const int corners = kernels_[k]->lattice().dim + 1;
+    std::copy_n(from.weight + before * from.room, n * corners, to.weight + before * room);
+    std::copy_n(from.row + before * from.room, n * corners, to.row + before * room);
+    std::copy_n(from.scale + k * from.room, n, to.scale + k * room);
+    before += corners;
+  }
+  part->memory = std::move(memory);
+  part->places = to;
+}
+
 // The strip with its messages, which do not yet read or write anything.
-kernels::SkippingPass Skipping::pass(Work* work) {
+kernels::SkippingPass Skipping::pass(Work* work, const Places& places) {
   const std::int64_t s = work->strip, begin = strips_.begin(s);
-  Strip& part = parts_[s];
-  std::uint32_t* row = part.row.data();
-  float *weight = part.weight.data(), *scale = part.scale.data();
+  std::uint32_t* row = places.row;
+  float *weight = places.weight, *scale = places.scale;
+  work->messages.clear();
   for (const auto& kernel : kernels_) {
     kernels::Message m = kernel->message(s, nullptr, false);
     m.slot_row = row;
     m.slot_weight = weight;
     m.slot_scale = m.slice_scale != m.splat_scale ? scale : nullptr;
-    row += work->n_points * m.at.corners;
-    weight += work->n_points * m.at.corners;
-    scale += work->n_points;
+    row += places.room * m.at.corners;
+    weight += places.room * m.at.corners;
+    scale += places.room;
     work->messages.push_back(m);
   }
   kernels::SkippingPass pass{};
@@ -99,7 +135,7 @@ kernels::SkippingPass Skipping::pass(Work* work) {
   pass.scratch = work->batches;
   pass.batch = batch_;
   pass.tolerance = tolerance;
-  pass.slots = part.slots;
+  pass.slots = {places.rows, places.point, places.limit, parts_[s].n_slots};
   pass.limit = limit_.data() + begin;
   if (out_) {
     pass.out = {out_.data + begin * out_.point_stride, out_.label_stride, out_.point_stride};
@@ -113,7 +149,7 @@ UnaryReport Skipping::start() {
   std::vector<double> uncertainty(parts.size());
   parallel_for(strips_.count, threads_, [&](std::int64_t s) {
     Work work(this, s);
-    kernels::SkippingPass pass = this->pass(&work);
+    kernels::SkippingPass pass = this->pass(&work, {});
     parts[s] = empty_stats();
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       pass.messages[k].outgoing = kernels_[k]->rows().cleared_rows(s);
@@ -122,23 +158,6 @@ UnaryReport Skipping::start() {
   });
   for (const double part : uncertainty) uncertainty_ += part;
   return merge(strips_, parts);
-}
-
-void Skipping::make_room(std::int64_t strip) {
-  const std::int64_t n = strips_.end(strip) - strips_.begin(strip);
-  std::int64_t corners = 0;
-  for (const auto& kernel : kernels_) corners += kernel->lattice().dim + 1;
-  Strip& part = parts_[strip];
-  part.rows.reserve(n * 2 * width_);
-  part.limit.reserve(n);
-  part.point.reserve(n);
-  part.row.reserve(n * corners);
-  part.weight.reserve(n * corners);
-  part.scale.reserve(n * n_kernels());
-  part.slots = {part.rows.data(), part.point.data(), part.limit.data(), 0};
-  part.alarm.resize(n);
-  part.drift.resize(rows_of(strip));
-  std::fill(part.drift.begin(), part.drift.end(), 0.0F);
 }
 
 bool Skipping::settle() {
@@ -151,8 +170,8 @@ bool Skipping::settle() {
   const float dormant_from = std::clamp(1.5F * expected, 1.0F, 4.0F);
   parallel_for(strips_.count, threads_, [&](std::int64_t s) {
     Work work(this, s);
-    make_room(s);
-    kernels::SkippingPass pass = this->pass(&work);
+    const Places places = places_in(work.slots, work.n_points);
+    kernels::SkippingPass pass = this->pass(&work, places);
     float* incoming = work.incoming;
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
@@ -162,11 +181,12 @@ bool Skipping::settle() {
       incoming += kernels_[k]->lattice().local_rows(s) * width_;
     }
     active_kernels().settle_pass(&pass, dormant_from);
-    parts_[s].slots = pass.slots;
+    parts_[s].n_slots = pass.slots.count;
+    move_slots(places, pass.slots.count + pass.slots.count / 8 + group, &parts_[s]);
     note_groups(work);
   });
   std::int64_t n_slots = 0;
-  for (const Strip& part : parts_) n_slots += part.slots.count;
+  for (const Strip& part : parts_) n_slots += part.n_slots;
   evaluations_ += strips_.n_points;
   return static_cast<double>(n_slots) < most_slots * static_cast<double>(strips_.n_points);
 }
@@ -176,15 +196,27 @@ void Skipping::note_groups(const Work& work) {
   const std::int64_t begin = strips_.begin(work.strip);
   const float* limit = limit_.data() + begin;
   Strip& part = parts_[work.strip];
+  part.alarm.resize(work.n_points);
+  part.drift.resize(rows_of(work.strip));
+  std::fill(part.drift.begin(), part.drift.end(), 0.0F);
   std::copy_n(limit, work.n_points, part.alarm.data());
   part.clock.assign(groups_of(work.n_points), 0.0F);
   part.rows_read.clear();
   part.rows_end.clear();
   part.group_scale.clear();
-  std::vector<std::int64_t> last_group(rows_of(work.strip), -1);
+  part.first_alarm.clear();
+  std::vector<std::uint32_t> last_group(rows_of(work.strip), 0U);
   for (std::int64_t first = 0; first < work.n_points; first += group) {
     const std::int64_t last = std::min(first + group, work.n_points);
-    std::int64_t* seen = last_group.data();
+    part.first_alarm.push_back(*std::min_element(limit + first, limit + last));
+    if (part.first_alarm.back() > most_dormant) {  // all have slots
+      part.group_scale.insert(part.group_scale.end(), kernels_.size(), 0.0F);
+      part.rows_end.insert(part.rows_end.end(), kernels_.size(),
+                           static_cast<std::uint32_t>(part.rows_read.size()));
+      continue;
+    }
+    std::uint32_t* seen = last_group.data();
+    const auto now = static_cast<std::uint32_t>(first + 1);
     std::uint32_t offset = 0;
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       const kernels::Message& m = work.messages[k];
@@ -194,7 +226,7 @@ void Skipping::note_groups(const Work& work) {
         most = std::max(most, m.slice_scale != nullptr ? m.slice_scale[p] : 1.0F);
         for (std::int64_t c = p * m.at.corners; c < (p + 1) * m.at.corners; ++c) {
           const std::uint32_t row = m.at.row[c];
-          if (std::exchange(seen[row], first) != first) part.rows_read.push_back(offset + row);
+          if (std::exchange(seen[row], now) != now) part.rows_read.push_back(offset + row);
         }
       }
       part.group_scale.push_back(most);
@@ -232,23 +264,30 @@ void Skipping::fetch_drift(Work* work) {
 // Slots that are due; dormant points that are, are given one.
 void Skipping::find_due(Work* work) {
   Strip& part = parts_[work->strip];
-  kernels::SkippingPass pass = this->pass(work);
+  kernels::SkippingPass pass = this->pass(work, part.places);
   fetch_drift(work);
   active_kernels().find_due(&pass, &work->due);
   for (std::int64_t first = 0; first < work->n_points; first += group) {
     const float clock = part.clock[first / group];
     const std::int64_t n = std::min(group, work->n_points - first);
     float* alarm = part.alarm.data() + first;
-    if (*std::min_element(alarm, alarm + n) >= clock) continue;
+    if (part.first_alarm[first / group] >= clock) continue;
     std::uint32_t index[group];
     kernels::Due woken{index, work->due.drift + work->due.count, 0};
     active_kernels().find_woken(&pass, first, static_cast<int>(n), clock, alarm, &woken);
+    part.first_alarm[first / group] = *std::min_element(alarm, alarm + n);
     for (int i = 0; i < woken.count; ++i) {
       work->due.index[work->due.count++] = static_cast<std::uint32_t>(pass.slots.count + i);
     }
+    if (part.n_slots + woken.count > part.places.room) {
+      move_slots(part.places, part.n_slots + part.n_slots / 2 + group, &part);
+      const std::vector<kernels::Message> drifts = work->messages;
+      pass = this->pass(work, part.places);
+      for (std::size_t k = 0; k < drifts.size(); ++k) work->messages[k].drift = drifts[k].drift;
+    }
     active_kernels().wake(&pass, woken);
+    part.n_slots = pass.slots.count;
   }
-  part.slots = pass.slots;
 }
 
 void Skipping::step(bool last) {
@@ -261,8 +300,7 @@ void Skipping::step(bool last) {
     find_due(&work);
     evaluated[s] = work.due.count;
     if (work.due.count == 0) return;
-    work.messages.clear();
-    kernels::SkippingPass pass = this->pass(&work);
+    kernels::SkippingPass pass = this->pass(&work, parts_[s].places);
     float* incoming = work.incoming;
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
@@ -277,17 +315,44 @@ void Skipping::step(bool last) {
 }
 
 void Skipping::write() {
+  constexpr int block = 64;  // labels of a point lie far apart: write those of several at a time
   parallel_for(strips_.count, threads_, [&](std::int64_t s) {
-    const kernels::Slots& slots = parts_[s].slots;
-    for (int slot = 0; slot < slots.count; ++slot) {
-      const std::int64_t at = strips_.begin(s) + slots.point[slot];
-      const float* q = slots.rows + (std::int64_t{slot} * 2 + 1) * width_;
-      for (int label = 0; out_ && label < n_labels_; ++label) out_(label, at) = shown(q[label]);
-      if (labels_ != nullptr) {
-        labels_[at] = static_cast<std::int32_t>(std::max_element(q, q + n_labels_) - q);
+    const Places& places = parts_[s].places;
+    const int count = parts_[s].n_slots;
+    const std::int64_t begin = strips_.begin(s);
+    const auto q = [&](int slot) { return places.rows + (std::int64_t{slot} * 2 + 1) * width_; };
+    for (int first = 0; first < count; first += block) {
+      const int last = std::min(first + block, count);
+      for (int label = 0; out_ && label < n_labels_; ++label) {
+        for (int slot = first; slot < last; ++slot) {
+          out_(label, begin + places.point[slot]) = shown(q(slot)[label]);
+        }
+      }
+      for (int slot = first; labels_ != nullptr && slot < last; ++slot) {
+        const float* row = q(slot);
+        labels_[begin + places.point[slot]] =
+            static_cast<std::int32_t>(std::max_element(row, row + n_labels_) - row);
       }
     }
   });
+}
+
+double Skipping::sampled_uncertainty(const UnarySupply& unary, const Strips& strips, int n_labels,
+                                     int width) {
+  constexpr std::int64_t wanted = 512;
+  Buffer<float> scratch(8 * width);
+  kernels::UnaryStats stats = empty_stats();
+  double sum = 0.0;
+  std::int64_t n = 0;
+  for (std::int64_t s = 0; s < strips.count; ++s) {
+    const std::int64_t n_points = strips.end(s) - strips.begin(s);
+    const std::int64_t step = std::max<std::int64_t>(1, n_points * strips.count / wanted);
+    const kernels::UnarySource source = unary.strip(strips, s, width);
+    for (std::int64_t point = step / 2; point < n_points; point += step, ++n) {
+      sum += active_kernels().uncertainty(source, point, n_labels, width, scratch.data(), &stats);
+    }
+  }
+  return n > 0 ? sum / static_cast<double>(n) : 1.0;
 }
 
 }  // namespace crfseg

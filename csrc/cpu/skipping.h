@@ -30,6 +30,14 @@ class Skipping {
  public:
   // How far a point that is left alone may be from its Q, in each entry.
   static constexpr float tolerance = 5e-5F;
+  // The second iteration costs as much as four others, later ones half as much and less: with fewer
+  // iterations there is nothing to gain. Nor is there while most points are undecided.
+  static constexpr int worthwhile_iterations = 20;
+  static constexpr double most_uncertainty = 0.3;
+
+  // What softmax(-U) leaves to other labels than the first, on average over a sample of points.
+  static double sampled_uncertainty(const UnarySupply& unary, const Strips& strips, int n_labels,
+                                    int width);
 
   Skipping(const UnarySupply& unary, const std::vector<std::unique_ptr<FieldKernel>>& kernels,
            const Strips& strips, int n_labels, int width, LabelView<float> out,
@@ -48,15 +56,21 @@ class Skipping {
 
  private:
   struct Work;
+  // Where slots and their corners lie.
+  struct Places {
+    float *rows, *weight, *limit, *scale;
+    std::uint32_t *row, *point;
+    std::int64_t room;  // for so many slots
+  };
   struct Strip {
-    kernels::Slots slots{};
-    // Room for all points; pages of slots that are not needed are never touched.
-    Buffer<float> rows, limit, weight, scale;
-    Buffer<std::uint32_t> point, row;
+    Buffer<float> memory;
+    Places places{};
+    int n_slots = 0;
     // Points without a slot are looked at one by one only where drift may have used up what they
     // had to spare. Groups of them have a clock, the sum over iterations of the largest growth of
     // drift at any row that one of them reads; points have an alarm, set by that clock.
     Buffer<float> alarm;                   // (points)
+    std::vector<float> first_alarm;        // (groups) of its points
     std::vector<float> clock;              // (groups)
     std::vector<float> group_scale;        // (groups, kernels) the largest factor at slicing
     std::vector<std::uint32_t> rows_read;  // by the groups, of all lattices
@@ -66,16 +80,19 @@ class Skipping {
 
   std::int64_t n_kernels() const { return static_cast<std::int64_t>(kernels_.size()); }
   std::int64_t rows_of(std::int64_t strip) const;
-  void make_room(std::int64_t strip);
-  kernels::SkippingPass pass(Work* work);
+  std::int64_t slot_floats() const;
+  Places places_in(float* memory, std::int64_t room) const;
+  void move_slots(const Places& from, std::int64_t room, Strip* part) const;
+  kernels::SkippingPass pass(Work* work, const Places& places);
   void note_groups(const Work& work);
+
   void fetch_drift(Work* work);
   void find_due(Work* work);
 
   const UnarySupply& unary_;
   const std::vector<std::unique_ptr<FieldKernel>>& kernels_;
   const Strips& strips_;
-  int n_labels_, width_, batch_, threads_;
+  int n_labels_, width_, batch_, threads_, corners_ = 0;
   LabelView<float> out_;
   std::int32_t* labels_;
   Scratch scratch_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/kernels/kernels.h"
+#include "image.h"
 #include "mean_field.h"
 
 namespace crfseg {
@@ -25,5 +26,35 @@ kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t be
 kernels::UnaryStats empty_stats();
 // Strips count places in themselves; the report counts them in all points.
 UnaryReport merge(const Strips& strips, const std::vector<kernels::UnaryStats>& parts);
+
+// Coarse scores as pixels read them: label-last, and small enough to stay in cache.
+class CoarseScores {
+ public:
+  CoarseScores(LabelView<const float> scores, const CoarseGrid& grid, UnaryKind kind, float clip,
+               int width, int threads, UnaryReport* report);
+
+  kernels::CoarseSource from(std::int64_t first_pixel) const;
+  std::int64_t nbytes() const { return rows_.nbytes() + least_.nbytes(); }
+
+ private:
+  Buffer<float> rows_;   // (grid rows, columns, width)
+  Buffer<float> least_;  // (width)
+  std::vector<kernels::Tap> down_, across_;
+  std::int64_t columns_;
+};
+
+// A label map, and the few rows that its points can have.
+class HardLabels {
+ public:
+  HardLabels(const std::int32_t* labels, const LabelEnergies& energies, int n_labels, int width);
+
+  kernels::LabelSource from(std::int64_t first) const;
+
+ private:
+  const std::int32_t* labels_;
+  // (width) of points with a label and without, -U and softmax(-U)
+  std::vector<float> log_others_, log_unknown_, others_, unknown_;
+  float log_given_, given_;
+};
 
 }  // namespace crfseg

@@ -164,27 +164,44 @@ void VertexRows::take(const Step& step, std::int64_t piece, kernels::Columns col
   }
 }
 
+// Columns of one lattice, which a thread can take through all steps.
+struct VertexRows::Part {
+  std::int64_t floats() const { return rows->plan_->nbytes() / 4 * columns.count; }  // walked over
+  std::int64_t n_pieces(std::size_t step) const {
+    return step < steps.size() ? steps[step].n_pieces : 0;
+  }
+
+  VertexRows* rows;
+  std::vector<Step> steps;
+  kernels::Columns columns;
+};
+
+// Whether threads that take whole parts, the largest first, are through about as early as if they
+// shared every step and waited for each other after it.
+bool VertexRows::shares_are_even(const std::vector<Part>& parts, int threads) {
+  const std::int64_t floats_per_wait = 50000;  // walked over in some microseconds
+  std::vector<std::int64_t> load(static_cast<std::size_t>(std::max(threads, 1)));
+  std::int64_t sum = 0;
+  for (const Part& part : parts) {
+    sum += part.floats();
+    *std::min_element(load.begin(), load.end()) += part.floats();
+  }
+  const auto n_waits = static_cast<std::int64_t>(parts.empty() ? 0 : parts.front().steps.size());
+  return *std::max_element(load.begin(), load.end()) <=
+         sum / static_cast<std::int64_t>(load.size()) + n_waits * floats_per_wait;
+}
+
 void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads,
                       SlabList slabs) {
-  struct Part {
-    VertexRows* rows;
-    std::vector<Step> steps;
-    kernels::Columns columns;
-  };
   std::vector<Part> parts;
-  std::size_t n_steps = 0;
   for (VertexRows* rows : all) {
-    const std::vector<Step> steps = rows->steps(transpose);
-    n_steps = std::max(n_steps, steps.size());
     for (const kernels::Columns& run : rows->columns(slabs, 32)) {
-      parts.push_back({rows, steps, run});
+      parts.push_back({rows, rows->steps(transpose), run});
     }
   }
-  if (threads == 1 || static_cast<int>(parts.size()) >= 3 * threads) {
-    // A thread takes a part through all axes: nobody waits for anybody. Large ones go first.
-    std::stable_sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) {
-      return a.rows->plan_->nbytes() > b.rows->plan_->nbytes();
-    });
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](const Part& a, const Part& b) { return a.floats() > b.floats(); });
+  if (shares_are_even(parts, threads)) {
     parallel_for(static_cast<std::int64_t>(parts.size()), threads, [&](std::int64_t i) {
       for (const Step& step : parts[i].steps) {
         for (std::int64_t piece = 0; piece < step.n_pieces; ++piece) {
@@ -194,12 +211,12 @@ void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int t
     });
     return;
   }
+  std::size_t n_steps = 0;
+  for (const Part& part : parts) n_steps = std::max(n_steps, part.steps.size());
   for (std::size_t step = 0; step < n_steps; ++step) {
     std::vector<std::pair<const Part*, std::int64_t>> pieces;
     for (const Part& part : parts) {
-      for (std::int64_t i = 0; step < part.steps.size() && i < part.steps[step].n_pieces; ++i) {
-        pieces.emplace_back(&part, i);
-      }
+      for (std::int64_t i = 0; i < part.n_pieces(step); ++i) pieces.emplace_back(&part, i);
     }
     parallel_for(static_cast<std::int64_t>(pieces.size()), threads, [&](std::int64_t i) {
       const auto& [part, piece] = pieces[i];

@@ -61,6 +61,7 @@ class VertexRows {
 
  private:
   struct Step;
+  struct Part;
 
   bool keeps_sums() const { return blurred_.size() > 0; }
   Buffer<float>& values() { return keeps_sums() ? blurred_ : sums_; }
@@ -68,6 +69,7 @@ class VertexRows {
   std::int64_t first_row(std::int64_t strip) const { return lattice_->local_begin[strip] * width_; }
   std::vector<kernels::Columns> columns(SlabList slabs, int most) const;
 
+  static bool shares_are_even(const std::vector<Part>& parts, int threads);
   std::vector<Step> steps(bool transpose) const;
   void take(const Step& step, std::int64_t piece, kernels::Columns columns);
   void start(std::int64_t first, std::int64_t last, kernels::Columns columns);

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "check.h"
+#include "cpu/blur_plan.h"
 #include "cpu/dense_keys.h"
 #include "cpu/dispatch.h"
 #include "lattice.h"
@@ -161,25 +162,32 @@ void points_see_their_corners(const Lattice& lattice, const SlowLattice& slow,
 }
 
 void neighbours_are_steps(const Lattice& lattice, const SlowLattice& slow) {
+  const auto neighbours = lattice.blur_plan().neighbours(lattice, 2);
   for (int axis = 0; axis <= lattice.dim; ++axis) {
     for (std::int64_t v = 0; v < lattice.n_vertices; ++v) {
       const Vertex& vertex = slow.vertices()[std::size_t(v)];
-      const std::uint32_t* pair = &lattice.neighbours[(axis * lattice.n_vertices + v) * 2];
+      const std::uint32_t* pair = &neighbours[(axis * lattice.n_vertices + v) * 2];
       CHECK(pair[0] == slow.number(step(vertex, lattice.dim, axis, 1)));
       CHECK(pair[1] == slow.number(step(vertex, lattice.dim, axis, -1)));
     }
   }
 }
 
-void rows_are_gathered_in_order(const Lattice& lattice) {
-  CHECK(lattice.gather_begin[0] == 0);
-  CHECK(lattice.gather_begin[lattice.n_vertices] == lattice.n_local());
-  for (std::int64_t v = 0; v < lattice.n_vertices; ++v) {
-    for (std::uint32_t i = lattice.gather_begin[v]; i < lattice.gather_begin[v + 1]; ++i) {
-      CHECK(lattice.local_vertex[lattice.gather_row[i]] == v);
-      CHECK(i == lattice.gather_begin[v] || lattice.gather_row[i - 1] < lattice.gather_row[i]);
-    }
+// The rows of every vertex that has several, in order.
+void shared_rows_are_chained(const Lattice& lattice) {
+  std::vector<std::vector<std::uint32_t>> rows(std::size_t(lattice.n_vertices));
+  for (std::int64_t row = 0; row < lattice.n_local(); ++row) {
+    rows[lattice.local_vertex[row]].push_back(std::uint32_t(row));
   }
+  std::vector<std::uint32_t> chained;
+  for (const auto& of_vertex : rows) {
+    if (of_vertex.size() < 2) continue;
+    for (const std::uint32_t row : of_vertex) chained.push_back(row | crfseg::kernels::linked);
+    chained.back() &= ~crfseg::kernels::linked;
+  }
+  const crfseg::Chains& shared = lattice.blur_plan().shared;
+  CHECK(shared.size() == std::int64_t(chained.size()));
+  CHECK(std::equal(chained.begin(), chained.end(), shared.data()));
 }
 
 void lattice_is_the_slow_one(const Points& points, Keys keys, const std::vector<int>& fill = {},
@@ -195,7 +203,7 @@ void lattice_is_the_slow_one(const Points& points, Keys keys, const std::vector<
     CHECK(std::equal(weights.begin(), weights.end(), lattice.corner_weight.begin()));
     points_see_their_corners(lattice, slow, corners);
     neighbours_are_steps(lattice, slow);
-    rows_are_gathered_in_order(lattice);
+    shared_rows_are_chained(lattice);
   }
 }
 
@@ -222,8 +230,7 @@ void pixels_are_rows_of_features(std::int64_t height, std::int64_t width, int ch
   CHECK(same(rows.corner_row, pixels.corner_row));
   CHECK(same(rows.corner_weight, pixels.corner_weight));
   CHECK(same(rows.local_vertex, pixels.local_vertex));
-  CHECK(same(rows.neighbours, pixels.neighbours));
-  CHECK(same(rows.gather_row, pixels.gather_row));
+  CHECK(same(rows.blur_plan().neighbours(rows, 1), pixels.blur_plan().neighbours(pixels, 1)));
 }
 
 void bad_pixels_are_named() {

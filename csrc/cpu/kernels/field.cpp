@@ -6,6 +6,7 @@
 // slice and splat of one point depend on memory the previous point has just written, and only with
 // many independent points in flight does the processor hide that.
 #include "cpu/kernels/marginals.h"
+#include "cpu/kernels/reading.h"
 #include "cpu/kernels/rows.h"
 
 namespace crfseg {
@@ -87,6 +88,9 @@ CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float*
   const std::int64_t floats = static_cast<std::int64_t>(n) * width;
   if (pass->fixed_q != nullptr) {
     copy(pass->fixed_q + first * width, floats, t);
+  } else if (pass->unary != nullptr) {
+    read_start(*pass->unary, first, n, pass->n_labels, width, t, pass->log_unary + first * width,
+               pass->stats);
   } else {
     add_messages(*pass, first, n, t);
     if (pass->want_energy) return add_energy(pass, first, n, t);

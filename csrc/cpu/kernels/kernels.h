@@ -81,7 +81,7 @@ struct LabelStrip {  // strided (labels, points), as LabelView
   std::int64_t label_stride, point_stride;
 };
 
-enum class UnaryKind : int { energies = 0, probabilities = 1, logits = 2 };  // as mean_field.h
+enum class UnaryKind : int { energies, probabilities, logits, foreground };  // as mean_field.h
 
 struct UnaryStats {
   std::int64_t bad;  // label * n + point of the first value that is not allowed, or -1
@@ -90,10 +90,39 @@ struct UnaryStats {
   double offset;  // energies: the sum over points of the lowest, which log_unary leaves out
 };
 
-// Where the unaries of the points of one strip come from.
+// Between which two coarse scores a pixel lies, and how near to the second.
+struct Tap {
+  std::int64_t low, high;
+  float share;
+};
+
+// Scores of a coarse grid, from which those of pixels are mixed.
+struct CoarseSource {
+  const float* rows;  // (grid rows, columns, width): probabilities, or -U up to a constant per cell
+  const float* least;  // (width) the least probability, 0 for padding
+  const Tap* down;     // (image height)
+  const Tap* across;   // (image width)
+  std::int64_t columns, image_width, first_pixel;
+};
+
+struct LabelTable {
+  const float* others;   // (width) of a point that is given a label, which differs in
+  float given;           // that label's entry
+  const float* unknown;  // (width) of a point that is not
+};
+
+// Hard labels; what is not 0..n_labels - 1 says nothing.
+struct LabelSource {
+  const std::int32_t* label;
+  LabelTable logs, start;  // -U and softmax(-U)
+};
+
+// Where the unaries of the points of one strip come from: from what is not null.
 struct UnarySource {
-  const float* rows;  // (n, width) of -U up to a constant per point; or null:
-  LabelStrip values;  // of this kind
+  const float* rows;    // (n, width) of -U up to a constant per point
+  LabelStrip values;    // of this kind
+  CoarseSource coarse;  // of this kind
+  LabelSource labels;
   UnaryKind kind;
   float clip;
   std::int64_t n_points;  // of the strip
@@ -103,7 +132,9 @@ struct UnarySource {
 struct FieldPass {
   std::int64_t n_points;
   int n_labels, width;
-  const float* log_unary;  // (n, width): -U, up to a constant per point
+  float* log_unary;          // (n, width): -U, up to a constant per point
+  const UnarySource* unary;  // or null: read it from here, to log_unary, and start from its softmax
+  UnaryStats* stats;         // what was found while reading
   const Message* messages;
   int n_messages;
   float* scratch;  // (batch, width)
@@ -167,11 +198,17 @@ struct Table {
   const char* name;
   void (*find_simplices)(const SimplexFrame& frame, SimplexBatch* batch);
 
-  void (*load_unary)(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels,
-                     int width, float* log_unary, UnaryStats* stats);
+  void (*load_unary)(const UnarySource& from, int n_labels, int width, float* log_unary,
+                     UnaryStats* stats);
+  // What is mixed from n coarse scores: probabilities as they are, otherwise -U.
+  void (*load_coarse)(LabelStrip in, UnaryKind kind, std::int64_t n, int n_labels, int width,
+                      float* rows, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
   // The first pass splats softmax(-U) without keeping it.
   void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
+  // What softmax(-U) leaves to other labels than the first at one point; scratch is (8, width).
+  double (*uncertainty)(const UnarySource& unary, std::int64_t point, int n_labels, int width,
+                        float* scratch, UnaryStats* stats);
   // The second one evaluates every point; those with a limit below dormant_from get a slot.
   void (*settle_pass)(SkippingPass* pass, float dormant_from);
   // Later ones evaluate slots and splat how their Q changed.

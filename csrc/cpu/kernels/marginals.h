@@ -49,13 +49,13 @@ CRFSEG_INLINE void softmax(float* rows, int n, int width) {
   if (width == 4) return softmax_block<V4, 1>(rows, n, 1);
   switch (width / 8) {
     case 1:
-      return softmax_block<V8, 1>(rows, n, 1);
+      return softmax_block<Wide, per_slab>(rows, n, 0);
     case 2:
-      return softmax_block<V8, 2>(rows, n, 2);
+      return softmax_block<Wide, 2 * per_slab>(rows, n, 0);
     case 3:
-      return softmax_block<V8, 3>(rows, n, 3);
+      return softmax_block<Wide, 3 * per_slab>(rows, n, 0);
     default:
-      return softmax_block<V8, 0>(rows, n, width / 8);
+      return softmax_block<Wide, 0>(rows, n, width / 8 * per_slab);
   }
 }
 
@@ -93,6 +93,7 @@ CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, i
     for_labels(q + p * width, n_labels, width, [&](int label, V8 value) {
       const V8 shown = value > 2.0F * smallest ? value : V8{};
       float* target = place + label * out.label_stride;
+      __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
       if (count == 8 && out.point_stride == 1) {
         store<V8>(target, shown);
       } else {

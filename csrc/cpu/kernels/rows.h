@@ -23,14 +23,6 @@ struct Block {
   }
 };
 
-// The widest vector that is one register: GCC keeps wider ones in memory.
-#if defined(__AVX__)
-typedef V8 Wide;
-#else
-typedef V4 Wide;
-#endif
-enum { per_slab = 8 / Lanes<Wide>::count };
-
 // Calls f with blocks for the columns from `column` to `end`.
 template <class F>
 CRFSEG_INLINE void for_part(int width, int column, int end, F&& f) {

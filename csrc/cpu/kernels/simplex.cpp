@@ -57,7 +57,6 @@ CRFSEG_INLINE void store_points(const Lanes* rows, int corners, int count, T* ou
   }
   for (int i = 0; i < count; ++i) {
     if (n_corners > 0) {
-#pragma GCC unroll 8
       for (int k = 0; k < n_corners; ++k) out[i * n_corners + k] = lane[k][i];
     } else {
       for (int k = 0; k < corners; ++k) out[i * corners + k] = lane[k][i];

@@ -121,6 +121,15 @@ void start_pass(SkippingPass* pass, UnaryStats* stats, double* uncertainty) {
   });
 }
 
+double uncertainty(const UnarySource& unary, std::int64_t point, int n_labels, int width,
+                   float* scratch, UnaryStats* stats) {
+  __builtin_memset(scratch, 0, 8 * sizeof(float) * width);
+  read_start(unary, point, 1, n_labels, width, scratch, nullptr, stats);
+  float top[8];
+  largest_of_rows(scratch, 1, width, top);
+  return static_cast<double>(1.0F - top[0]);
+}
+
 // What a point's evaluations will need, side by side.
 CRFSEG_INLINE void add_slot(SkippingPass* pass, std::int64_t point, const float* log_unary,
                             const float* q, float limit) {

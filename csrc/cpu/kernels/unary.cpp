@@ -3,6 +3,7 @@
 // instruction set; see kernels.h for what may not be included here.
 #include "cpu/kernels/marginals.h"
 #include "cpu/kernels/reading.h"
+#include "cpu/kernels/sources.h"
 
 namespace crfseg {
 namespace kernels {
@@ -19,6 +20,17 @@ CRFSEG_INLINE V8 read_tile(const LabelStrip& in, std::int64_t first, int count, 
     value[lane] = place[(lane < count ? lane : count - 1) * in.point_stride];
   }
   return value;
+}
+
+// Of two labels, the foreground's probabilities alone are there.
+template <UnaryKind kind>
+CRFSEG_INLINE V8 read_label(const LabelStrip& in, std::int64_t first, int count, int label) {
+  const V8 value = read_tile(in, first, count, label);
+  return kind == UnaryKind::foreground && label == 0 ? 1.0F - value : value;
+}
+
+CRFSEG_INLINE bool is_probability(UnaryKind kind) {
+  return kind == UnaryKind::probabilities || kind == UnaryKind::foreground;
 }
 
 template <class Int>
@@ -87,18 +99,18 @@ CRFSEG_INLINE V8 lowest_energy(const LabelStrip& in, std::int64_t first, int cou
   return lowest;
 }
 
-// log p, log softmax, or minus the energy above the lowest
+// log p, log softmax, or minus the energy above the lowest; finite, for it may be mixed
 template <UnaryKind kind>
 CRFSEG_INLINE V8 log_of(V8 value, float clip, V8 shift) {
   const V8 floor = V8{} + clip;
-  if (kind == UnaryKind::probabilities) return log_positive(value > clip ? value : floor);
-  if (kind == UnaryKind::logits) return value - shift;
+  if (is_probability(kind)) return log_positive(value > clip ? value : floor);
+  if (kind == UnaryKind::logits) return maximum(value - shift, V8{} + log_zero);
   return value > largest ? V8{} + log_zero : shift - value;
 }
 
 CRFSEG_INLINE V8 shift_of(const LabelStrip& in, UnaryKind kind, std::int64_t first, int count,
                           int n_labels, UnaryStats* stats) {
-  if (kind == UnaryKind::probabilities) return V8{};
+  if (is_probability(kind)) return V8{};
   if (kind == UnaryKind::logits) return log_sum(in, first, count, n_labels);
   return lowest_energy(in, first, count, n_labels, stats);
 }
@@ -134,11 +146,14 @@ struct Tile {
   int count, n_labels, width;
 };
 
-// Rows of -U (`logs`), or of softmax(-U) from probabilities, of a tile.
-template <UnaryKind kind, bool logs>
+// What rows hold: -U, or of probabilities softmax(-U) or themselves.
+enum class Form { logs, start, values };
+
+template <UnaryKind kind, Form form>
 CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
                                   UnaryStats* stats) {
   const int n_labels = tile.n_labels;
+  constexpr bool logs = form == Form::logs;
   const V8 shift = logs ? shift_of(*tile.in, kind, tile.first, tile.count, n_labels, stats) : V8{};
   const V8 floor = V8{} + tile.clip;
   V8 total = {}, clipped_total = {};
@@ -150,13 +165,15 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
     for (int i = 0; i < 8; ++i) {
       block[i] = V8{} + (logs ? log_zero : 0.0F);
       if (label + i >= n_labels) continue;
-      const V8 value = read_tile(*tile.in, tile.first, tile.count, label + i);
+      const V8 value = read_label<kind>(*tile.in, tile.first, tile.count, label + i);
       suspect |= !(absolute(value) <= largest);
       possible |= value <= largest;
       least = least < value ? least : value;
       total += value;
       if (logs) {
         block[i] = log_of<kind>(value, tile.clip, shift);
+      } else if (form == Form::values) {
+        block[i] = value;
       } else {
         block[i] = value > tile.clip ? value : floor;
         clipped_total += block[i];
@@ -165,49 +182,67 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
     transpose(block);
     store_rows(block, tile.count, tile.width, label, rows);
   }
-  if (!logs) normalize_rows(clipped_total, tile.count, tile.width, rows);
+  if (form == Form::start) normalize_rows(clipped_total, tile.count, tile.width, rows);
+  if (kind == UnaryKind::foreground) return;  // its caller has looked at it
   if (any(suspect) || any(possible == 0) || any(least < stats->low)) {
     note_values(*tile.in, kind, tile.first, tile.count, n, n_labels, stats);
   }
   if (kind == UnaryKind::probabilities) note_off(stats, total, tile.first, tile.count);
 }
 
-template <UnaryKind kind, bool logs>
+template <UnaryKind kind, Form form>
 CRFSEG_APART void read_kind(const LabelStrip& in, float clip, std::int64_t first, std::int64_t last,
                             std::int64_t n, int n_labels, int width, float* rows,
                             UnaryStats* stats) {
   for (std::int64_t p = first; p < last; p += 8, rows += 8 * width) {
     const int count = static_cast<int>(last - p < 8 ? last - p : 8);
-    read_tile_rows<kind, logs>({&in, clip, p, count, n_labels, width}, n, rows, stats);
+    read_tile_rows<kind, form>({&in, clip, p, count, n_labels, width}, n, rows, stats);
   }
 }
 
-CRFSEG_INLINE void read_rows(const LabelStrip& in, UnaryKind kind, float clip, std::int64_t first,
-                             std::int64_t last, std::int64_t n, int n_labels, int width,
-                             float* rows, UnaryStats* stats) {
-  const auto read = kind == UnaryKind::probabilities ? read_kind<UnaryKind::probabilities, true>
-                    : kind == UnaryKind::logits      ? read_kind<UnaryKind::logits, true>
-                                                     : read_kind<UnaryKind::energies, true>;
-  read(in, clip, first, last, n, n_labels, width, rows, stats);
+template <Form form>
+CRFSEG_INLINE auto reader_of_probabilities(UnaryKind kind) {
+  return kind == UnaryKind::foreground ? read_kind<UnaryKind::foreground, form>
+                                       : read_kind<UnaryKind::probabilities, form>;
 }
 
-void load_unary(LabelStrip in, UnaryKind kind, float clip, std::int64_t n, int n_labels, int width,
-                float* log_unary, UnaryStats* stats) {
-  read_rows(in, kind, clip, 0, n, n, n_labels, width, log_unary, stats);
+CRFSEG_INLINE auto reader_of(UnaryKind kind) {
+  return kind == UnaryKind::energies ? read_kind<UnaryKind::energies, Form::logs>
+         : kind == UnaryKind::logits ? read_kind<UnaryKind::logits, Form::logs>
+                                     : reader_of_probabilities<Form::logs>(kind);
+}
+
+void load_coarse(LabelStrip in, UnaryKind kind, std::int64_t n, int n_labels, int width,
+                 float* rows, UnaryStats* stats) {
+  const auto read =
+      is_probability(kind) ? reader_of_probabilities<Form::values>(kind) : reader_of(kind);
+  read(in, 0.0F, 0, n, n, n_labels, width, rows, stats);
 }
 
 void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
                 float* rows, UnaryStats* stats) {
   if (from.rows != nullptr) {
     copy(from.rows + first * width, static_cast<std::int64_t>(n) * width, rows);
+  } else if (from.labels.label != nullptr) {
+    label_rows(from.labels, from.labels.logs, first, n, n_labels, width, rows);
+  } else if (from.coarse.rows != nullptr) {
+    mix_rows(from.coarse, first, n, width, rows);
+    if (is_probability(from.kind)) log_mixed(from.coarse.least, n, width, rows);
   } else {
-    read_rows(from.values, from.kind, from.clip, first, first + n, from.n_points, n_labels, width,
-              rows, stats);
+    reader_of(from.kind)(from.values, from.clip, first, first + n, from.n_points, n_labels, width,
+                         rows, stats);
   }
 }
 
+void load_unary(const UnarySource& from, int n_labels, int width, float* log_unary,
+                UnaryStats* stats) {
+  read_unary(from, 0, static_cast<int>(from.n_points), n_labels, width, log_unary, stats);
+}
+
 void read_point(const UnarySource& from, std::int64_t point, int n_labels, int width, float* row) {
-  if (from.rows != nullptr) return copy_row(from.rows + point * width, width, row);
+  if (from.values.data == nullptr) {
+    return read_unary(from, point, 1, n_labels, width, row, nullptr);
+  }
   const float* place = from.values.data + point * from.values.point_stride;
   const bool are_energies = from.kind == UnaryKind::energies;
   float lowest = largest;
@@ -216,12 +251,13 @@ void read_point(const UnarySource& from, std::int64_t point, int n_labels, int w
     row[label] = value;
     lowest = are_energies && value < lowest ? value : lowest;
   }
+  if (from.kind == UnaryKind::foreground) row[0] = 1.0F - row[0];
   for (int label = 0; label < n_labels; ++label) {
     if (are_energies) row[label] = row[label] > largest ? log_zero : lowest - row[label];
-    if (from.kind == UnaryKind::probabilities && !(row[label] > from.clip)) row[label] = from.clip;
+    if (is_probability(from.kind) && !(row[label] > from.clip)) row[label] = from.clip;
   }
   for (int label = n_labels; label < width; ++label) row[label] = smallest;
-  if (from.kind == UnaryKind::probabilities) {
+  if (is_probability(from.kind)) {
     for (int x = 0; x < width; x += 4) store<V4>(row + x, log_positive(load<V4>(row + x)));
   }
   for (int label = n_labels; label < width; ++label) row[label] = log_zero;
@@ -229,8 +265,8 @@ void read_point(const UnarySource& from, std::int64_t point, int n_labels, int w
 
 // Labels lie far apart: ask for what the next batch reads of each.
 CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n, int n_labels) {
-  const float* place = in.data + (first + n) * in.point_stride;
-  if (in.point_stride != 1) return;
+  if (in.data == nullptr || in.point_stride != 1) return;
+  const float* place = in.data + first + n;
   for (int label = 0; label < n_labels; ++label, place += in.label_stride) {
     __builtin_prefetch(place);
     __builtin_prefetch(place + 16);
@@ -240,18 +276,27 @@ CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n
 void read_start(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
                 float* rows, float* log_rows, UnaryStats* stats) {
   const std::int64_t floats = static_cast<std::int64_t>(n) * width;
-  prefetch_next(from.values, first, n, n_labels);
-  if (from.rows == nullptr && from.kind == UnaryKind::probabilities) {
-    read_kind<UnaryKind::probabilities, false>(from.values, from.clip, first, first + n,
-                                               from.n_points, n_labels, width, rows, stats);
-    // Padding has no probability; the logarithm takes that for one far below any other.
-    for (std::int64_t i = 0; log_rows != nullptr && i < floats; i += 4) {
-      store<V4>(log_rows + i, log_positive(load<V4>(rows + i)));
-    }
-  } else {
+  if (from.labels.label != nullptr) {
+    label_rows(from.labels, from.labels.start, first, n, n_labels, width, rows);
+    if (log_rows != nullptr) read_unary(from, first, n, n_labels, width, log_rows, stats);
+    return;
+  }
+  if (from.rows != nullptr || !is_probability(from.kind)) {
+    prefetch_next(from.values, first, n, n_labels);
     read_unary(from, first, n, n_labels, width, rows, stats);
     if (log_rows != nullptr) copy(rows, floats, log_rows);
-    softmax(rows, n, width);
+    return softmax(rows, n, width);
+  }
+  if (from.coarse.rows != nullptr) {
+    mix_rows(from.coarse, first, n, width, rows);
+    normalize_mixed(from.coarse.least, n, width, rows);
+  } else {
+    prefetch_next(from.values, first, n, n_labels);
+    reader_of_probabilities<Form::start>(from.kind)(from.values, from.clip, first, first + n,
+                                                    from.n_points, n_labels, width, rows, stats);
+  }
+  for (std::int64_t i = 0; log_rows != nullptr && i < floats; i += 4) {
+    store<V4>(log_rows + i, log_or_zero(load<V4>(rows + i)));
   }
 }
 

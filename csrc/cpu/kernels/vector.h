@@ -31,6 +31,14 @@ struct Lanes<V8> {
   enum { count = 8 };
 };
 
+// The widest vector that is one register: GCC keeps wider ones in memory.
+#if defined(__AVX__)
+typedef V8 Wide;
+#else
+typedef V4 Wide;
+#endif
+enum { per_slab = 8 / Lanes<Wide>::count };
+
 #define CRFSEG_INLINE static inline __attribute__((always_inline))
 #define CRFSEG_APART static __attribute__((noinline))  // its loop shall have all registers
 #if defined(__clang__)
