@@ -9,6 +9,7 @@
 #include <new>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "memory.h"
 
@@ -64,5 +65,27 @@ class Buffer {
   Block block_;
   std::int64_t size_ = 0;
 };
+
+// Lets what grows lie where buffers do, so that nothing of it is left behind in malloc's heap.
+template <class T>
+struct BlockAllocator {
+  using value_type = T;
+
+  BlockAllocator() = default;
+  template <class U>
+  BlockAllocator(const BlockAllocator<U>&) {}
+
+  T* allocate(std::size_t n) {
+    if (n > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc();
+    return static_cast<T*>(new_block(n * sizeof(T)).data);
+  }
+  void deallocate(T* data, std::size_t n) noexcept { free_block({data, n * sizeof(T)}); }
+
+  friend bool operator==(const BlockAllocator&, const BlockAllocator&) { return true; }
+  friend bool operator!=(const BlockAllocator&, const BlockAllocator&) { return false; }
+};
+
+template <class T>
+using GrowingBuffer = std::vector<T, BlockAllocator<T>>;
 
 }  // namespace crfseg

@@ -137,9 +137,11 @@ class MeanField {
 
   UnaryReport load_rows(int threads);
   UnaryReport note_rows(const std::vector<kernels::UnaryStats>& parts);
-  bool can_skip(bool given_q, const InferenceOptions& options) const;
+  bool should_skip(const InferenceOptions& options) const;
   bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
                       Inference* result);
+  void infer_two_labels(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
+                        Inference* result);
   void infer_fully(LabelView<const float> start, const InferenceOptions& options,
                    LabelView<float> out, std::int32_t* labels, Inference* result);
   Totals run(const Pass& pass);

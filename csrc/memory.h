@@ -22,6 +22,13 @@ struct Block {
 Block take_block(std::size_t bytes, bool whole = true);
 void give_back(Block block) noexcept;
 
+// The same past the cache, for what grows and goes within a call.
+Block new_block(std::size_t bytes, bool whole = true);
+void free_block(Block block) noexcept;
+
+// Free memory between blocks is kept for the blocks to come. This gives it back to the system.
+void release_free_memory() noexcept;
+
 // How much may be kept at most; 0, as at first, keeps nothing. What is more is freed, oldest first.
 void set_cache_limit(std::int64_t bytes);
 void clear_cache();

@@ -28,7 +28,7 @@ inline bool keys_are_dense(const KeyRanges& ranges, const std::vector<KeyRanges>
 
 // As StripBuilder::build.
 inline void build_dense_strip(const KeyRanges& ranges, const Features& features, std::int64_t begin,
-                              std::int64_t end, Lattice* lattice, std::vector<NarrowKey>* keys) {
+                              std::int64_t end, Lattice* lattice, GrowingBuffer<NarrowKey>* keys) {
   each_batch(ranges.frame(true), features, begin, end, lattice,
              [](std::int64_t, const kernels::SimplexBatch&) {});
   const int corners = ranges.dim + 1;
@@ -58,8 +58,8 @@ class DenseIndex {
   DenseIndex(const KeyChunks<NarrowKey>& chunks, std::int64_t end_of_keys, std::uint32_t* numbers)
       : number_(end_of_keys) {
     std::fill(number_.begin(), number_.end(), no_vertex);
-    std::vector<NarrowKey> keys;
-    for (const std::vector<NarrowKey>& chunk : chunks) {
+    GrowingBuffer<NarrowKey> keys;
+    for (const GrowingBuffer<NarrowKey>& chunk : chunks) {
       for (const NarrowKey key : chunk) {
         std::uint32_t& number = number_[static_cast<std::int64_t>(key)];
         if (number == no_vertex) {

@@ -48,7 +48,7 @@ class KeyTable {
   }
 
   // The same, but keys that are not there are appended to `keys`.
-  std::uint32_t find_or_append(std::vector<Key>* keys, Key key, std::uint64_t hash) {
+  std::uint32_t find_or_append(GrowingBuffer<Key>* keys, Key key, std::uint64_t hash) {
     const std::uint32_t found = find(keys->data(), key, hash);
     if (found != no_vertex) return found;
     const auto number = static_cast<std::uint32_t>(keys->size());

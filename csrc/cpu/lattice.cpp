@@ -58,7 +58,7 @@ class Neighbours {
 
   // Lists the keys that vertices from begin to end have no neighbour at.
   void list_missing(const Index& index, std::int64_t begin, std::int64_t end,
-                    std::vector<Key>* missing) {
+                    GrowingBuffer<Key>* missing) {
     for (std::int64_t v = begin; v < end; ++v) {
       // All are written and those that count are kept: which ones is past predicting.
       Key key[2 * permutohedral::max_corners] = {};
@@ -120,7 +120,7 @@ void add_missing(Neighbours<Key, Index>* neighbours, int at_least, int threads,
   KeyChunks<Key> missing(static_cast<std::size_t>((index->size() + grain - 1) / grain));
   std::atomic<std::int64_t> n_missing{0};
   parallel_ranges(index->size(), grain, threads, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<Key>& found = missing[begin / grain];
+    GrowingBuffer<Key>& found = missing[begin / grain];
     neighbours->list_missing(*index, begin, end, &found);
     const std::int64_t bytes =
         bytes_of_missing<Key>(n_missing += static_cast<std::int64_t>(found.size()));
@@ -157,7 +157,7 @@ Buffer<std::uint32_t> build_hashed(const KeyRanges& ranges, const Features& feat
                                    std::int64_t max_bytes, Lattice* lattice) {
   return build<Key>(
       ranges, threads, max_bytes, lattice,
-      [&](std::int64_t begin, std::int64_t end, std::vector<Key>* keys) {
+      [&](std::int64_t begin, std::int64_t end, GrowingBuffer<Key>* keys) {
         StripBuilder<Key>(ranges, lattice, keys).build(features, begin, end);
       },
       [&](const KeyChunks<Key>& keys, std::uint32_t* numbers) {
@@ -169,7 +169,7 @@ Buffer<std::uint32_t> build_dense(const KeyRanges& ranges, const Features& featu
                                   std::int64_t max_bytes, Lattice* lattice) {
   return build<NarrowKey>(
       ranges, threads, max_bytes, lattice,
-      [&](std::int64_t begin, std::int64_t end, std::vector<NarrowKey>* keys) {
+      [&](std::int64_t begin, std::int64_t end, GrowingBuffer<NarrowKey>* keys) {
         build_dense_strip(ranges, features, begin, end, lattice, keys);
       },
       [&](const KeyChunks<NarrowKey>& keys, std::uint32_t* numbers) {
@@ -229,6 +229,8 @@ Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int>
     neighbours = build_hashed<WideKey>(ranges, features, threads, max_bytes, this);
   }
   blur_plan_ = std::make_shared<BlurPlan>(*this, neighbours, threads);
+  neighbours = Buffer<std::uint32_t>();
+  release_free_memory();
 }
 
 std::int64_t Lattice::nbytes() const {

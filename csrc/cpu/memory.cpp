@@ -23,22 +23,6 @@ std::size_t rounded(std::size_t bytes) {
   return (bytes + block_alignment - 1) / block_alignment * block_alignment;
 }
 
-Block new_block(std::size_t bytes, bool whole) {
-  if (whole && bytes >= smallest_cached) {
-    void* const pages = take_pages(bytes);
-    if (pages != nullptr) return {pages, bytes};
-  }
-  const Block block{std::aligned_alloc(block_alignment, bytes), bytes};
-  if (block.data == nullptr) throw std::bad_alloc();
-  return block;
-}
-
-void free_block(Block block) noexcept {
-  if (block.bytes < smallest_cached || !give_back_pages(block.data, block.bytes)) {
-    std::free(block.data);
-  }
-}
-
 class Cache {
  public:
   // The smallest block that is large enough and not much larger, or none.
@@ -127,14 +111,32 @@ Cache& cache() {
 
 }  // namespace
 
-Block take_block(std::size_t bytes, bool whole_block) {
+Block new_block(std::size_t bytes, bool whole) {
   if (bytes > std::numeric_limits<std::size_t>::max() - huge_page) throw std::bad_alloc();
-  const std::size_t whole = rounded(bytes);
-  if (whole >= smallest_cached && cache().is_on()) {
-    const Block block = cache().take(whole);
+  bytes = rounded(bytes);
+  if (whole && bytes >= smallest_cached) {
+    void* const pages = take_pages(bytes);
+    if (pages != nullptr) return {pages, bytes};
+  }
+  const Block block{std::aligned_alloc(block_alignment, bytes), bytes};
+  if (block.data == nullptr) throw std::bad_alloc();
+  return block;
+}
+
+void free_block(Block block) noexcept {
+  if (block.bytes < smallest_cached || !give_back_pages(block.data, block.bytes)) {
+    std::free(block.data);
+  }
+}
+
+void release_free_memory() noexcept { release_free_pages(); }
+
+Block take_block(std::size_t bytes, bool whole) {
+  if (bytes >= smallest_cached && cache().is_on()) {
+    const Block block = cache().take(bytes);
     if (block.data != nullptr) return block;
   }
-  return new_block(whole, whole_block);
+  return new_block(bytes, whole);
 }
 
 void give_back(Block block) noexcept {

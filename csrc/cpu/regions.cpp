@@ -68,6 +68,12 @@ class Region {
     free_[at] = bytes;
   }
 
+  // Calls f(at, bytes) for every free place.
+  template <class F>
+  void each_free(F&& f) const {
+    for (const auto& [at, bytes] : free_) f(at, bytes);
+  }
+
   std::size_t bytes() const { return bytes_; }
   bool is_empty() const { return free_.size() == 1 && free_.begin()->second == bytes_; }
 
@@ -117,6 +123,17 @@ bool give_back_pages(void* data, std::size_t bytes) noexcept {
   return true;
 }
 
+void release_free_pages() noexcept {
+  const std::lock_guard<std::mutex> lock(regions_mutex());
+  for (auto& [start, region] : regions()) {
+    region.each_free([start = start](std::size_t at, std::size_t bytes) {
+      const std::size_t first = round_up(at, huge_page);
+      const std::size_t last = (at + bytes) / huge_page * huge_page;
+      if (first < last) madvise(start + first, last - first, MADV_DONTNEED);
+    });
+  }
+}
+
 void lock_regions() { regions_mutex().lock(); }
 void unlock_regions() { regions_mutex().unlock(); }
 
@@ -128,6 +145,7 @@ namespace crfseg {
 
 void* take_pages(std::size_t) { return nullptr; }
 bool give_back_pages(void*, std::size_t) noexcept { return false; }
+void release_free_pages() noexcept {}
 void lock_regions() {}
 void unlock_regions() {}
 

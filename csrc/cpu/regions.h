@@ -12,6 +12,8 @@ namespace crfseg {
 void* take_pages(std::size_t bytes);
 // Whether the block came from take_pages; if so it is given back.
 bool give_back_pages(void* data, std::size_t bytes) noexcept;
+// Huge pages that no block lies on go back to the system; they come again when they are touched.
+void release_free_pages() noexcept;
 
 // Around a fork, lest a child is born with a lock that nobody will open.
 void lock_regions();

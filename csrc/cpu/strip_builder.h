@@ -51,7 +51,7 @@ inline std::uint64_t hash_key(const WideName& name) {
 template <class Key>
 class StripBuilder {
  public:
-  StripBuilder(const KeyRanges& ranges, Lattice* lattice, std::vector<Key>* keys)
+  StripBuilder(const KeyRanges& ranges, Lattice* lattice, GrowingBuffer<Key>* keys)
       : dim_(ranges.dim),
         order_bits_(ranges.order_bits()),
         remainder_bits_(ranges.remainder_bits),
@@ -138,11 +138,11 @@ class StripBuilder {
   KeyLayout<Key> layout_;
   kernels::SimplexFrame frame_;
   Lattice& lattice_;
-  std::vector<Key>& keys_;  // the strip's vertices in order of first touch
-  std::vector<Name> names_;
+  GrowingBuffer<Key>& keys_;  // the strip's vertices in order of first touch
+  GrowingBuffer<Name> names_;
   KeyTable<Name> simplices_;
   KeyTable<Key> vertices_;
-  std::vector<std::uint32_t> corner_rows_;  // (simplices, dim + 1)
+  GrowingBuffer<std::uint32_t> corner_rows_;  // (simplices, dim + 1)
 };
 
 }  // namespace crfseg

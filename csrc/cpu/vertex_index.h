@@ -17,7 +17,7 @@
 namespace crfseg {
 
 template <class Key>
-using KeyChunks = std::vector<std::vector<Key>>;
+using KeyChunks = std::vector<GrowingBuffer<Key>>;
 
 // Throws where numbers of vertices, or of rows that see them, would not fit 32 bits.
 inline void check_vertex_count(std::int64_t size) {
@@ -101,8 +101,8 @@ class ShardedKeys {
   };
   struct Shard {
     KeyTable<Key> table;
-    std::vector<Key> keys;
-    std::vector<std::uint32_t> first, count;  // by the shard's own numbers
+    GrowingBuffer<Key> keys;
+    GrowingBuffer<std::uint32_t> first, count;  // by the shard's own numbers
   };
 
   template <class F>
@@ -211,7 +211,7 @@ class VertexIndex {
   void append(const Buffer<Key>& added) {
     const std::int64_t first = keys_.size();
     keys_ = appended(keys_, added);
-    std::vector<std::vector<std::uint32_t>> dealt(tables_.size());
+    std::vector<GrowingBuffer<std::uint32_t>> dealt(tables_.size());
     for (std::int64_t v = first; v < keys_.size(); ++v) {
       dealt[shard_of(hash_key(keys_[v]))].push_back(static_cast<std::uint32_t>(v));
     }
