@@ -163,9 +163,9 @@ void bind_mean_field(py::module_& module) {
            py::arg("threads"))
       .def("lend_unary", &lend_unary, py::arg("values").noconvert(), py::arg("kind"),
            py::arg("clip"))
-      .def("set_coarse_unary", &set_coarse_unary, py::arg("scores").noconvert(),
-           py::arg("columns"), py::arg("kind"), py::arg("clip"), py::arg("height"),
-           py::arg("width"), py::arg("align_corners"), py::arg("threads"))
+      .def("set_coarse_unary", &set_coarse_unary, py::arg("scores").noconvert(), py::arg("columns"),
+           py::arg("kind"), py::arg("clip"), py::arg("height"), py::arg("width"),
+           py::arg("align_corners"), py::arg("threads"))
       .def("lend_labels", &lend_labels, py::arg("labels").noconvert(), py::arg("given"),
            py::arg("other"), py::arg("unknown"), py::arg("forbidden"))
       .def("add_kernel", &add_kernel, py::arg("lattice"), py::arg("normalization"),
