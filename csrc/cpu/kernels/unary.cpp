@@ -163,7 +163,7 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
   Wide total = {}, clipped_total = {};
   Wide least = Wide{} + stats->low;
   Lanes<Wide>::Int suspect = {}, possible = {};
-  for (int label = 0; label < n_labels; label += lanes) {
+  for (int label = 0; label < tile.width; label += lanes) {
     Wide block[lanes];
     for (int i = 0; i < lanes; ++i) {
       block[i] = Wide{} + (logs ? log_zero : 0.0F);
