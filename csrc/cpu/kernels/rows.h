@@ -58,6 +58,16 @@ CRFSEG_INLINE void for_blocks(int width, F&& f) {
   }
 }
 
+// The same for what only loads, stores, adds and multiplies.
+template <class F>
+CRFSEG_INLINE void for_rows(int width, F&& f) {
+#if defined(__AVX512F__)
+  if (width == 16) return f(Block<V16, 1, true>{width, 0});
+  if (width == 24) return f(Block<V24, 1, true>{width, 0});
+#endif
+  for_blocks(width, f);
+}
+
 enum { prefetch_points = 48 };  // unaries come from memory: ask for them a batch and a half ahead
 
 CRFSEG_INLINE void prefetch_row(const float* row) {
@@ -130,7 +140,7 @@ CRFSEG_APART void splat_block(B block, Corners at, Points points, const float* s
 template <class Points>
 CRFSEG_INLINE void slice_rows(Corners at, Points points, const float* scale, const float* rows,
                               const float* base, std::int64_t n, int width, float* values) {
-  for_blocks(width, [&](auto block) {
+  for_rows(width, [&](auto block) {
     using B = decltype(block);
     switch (at.corners) {
       case 3:
@@ -146,7 +156,7 @@ CRFSEG_INLINE void slice_rows(Corners at, Points points, const float* scale, con
 template <class Points>
 CRFSEG_INLINE void splat_rows(Corners at, Points points, const float* scale, const float* values,
                               std::int64_t n, int width, float* rows) {
-  for_blocks(width, [&](auto block) {
+  for_rows(width, [&](auto block) {
     using B = decltype(block);
     switch (at.corners) {
       case 3:

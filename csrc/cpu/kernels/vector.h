@@ -41,6 +41,16 @@ struct Lanes<V16> {
   enum { count = 16 };
 };
 
+// A row of 24 floats, where registers hold 16. In structs of vectors GCC sees the vectors.
+struct V24 {
+  V16 front;
+  V8 rest;
+};
+template <>
+struct Lanes<V24> {
+  enum { count = 24 };
+};
+
 // The widest vector that is one register: GCC keeps wider ones in memory.
 #if defined(__AVX__)
 typedef V8 Wide;
@@ -67,6 +77,21 @@ template <class V>
 CRFSEG_INLINE void store(float* p, V v) {
   __builtin_memcpy(p, &v, sizeof(V));
 }
+#if defined(__AVX512F__)
+template <>
+inline __attribute__((always_inline)) V24 load<V24>(const float* p) {
+  return {load<V16>(p), load<V8>(p + 16)};
+}
+template <>
+inline __attribute__((always_inline)) void store<V24>(float* p, V24 v) {
+  store<V16>(p, v.front);
+  store<V8>(p + 16, v.rest);
+}
+CRFSEG_INLINE V24 operator*(V24 v, float factor) { return {v.front * factor, v.rest * factor}; }
+CRFSEG_INLINE V24 operator+(V24 a, V24 b) { return {a.front + b.front, a.rest + b.rest}; }
+CRFSEG_INLINE V24& operator+=(V24& a, V24 b) { return a = a + b; }
+#endif
+
 template <class V>
 CRFSEG_INLINE V maximum(V a, V b) {
   return a > b ? a : b;
