@@ -18,7 +18,7 @@ from pathlib import Path
 from bars import Outcome, disagreements, verdicts
 from cases import CASES, HEADLINE, TINY, Case, RealCase, all_cases, describe, find_cases
 from parameters import DEFAULT, ITERATIONS, PARAMETERS
-from peers import VARIANTS, available_isas, is_there
+from peers import VARIANTS, available_isas
 from rounds import DEFAULT_ENTRY, FULL, PEER, Entry, Rounds, run_rounds
 from table import Row, read_machine, write_csv
 
@@ -52,7 +52,7 @@ def usual_entries(case: Case | RealCase, parameters: str) -> list[Entry]:
     if (case.name, parameters) == (HEADLINE, DEFAULT):
         entries += [Entry("crfseg fine"), Entry("crfseg cached")]
         entries += [DEFAULT_ENTRY._replace(isa=isa) for isa in available_isas()[:-1]]
-    return [entry for entry in dict.fromkeys(entries) if is_there(VARIANTS[entry.name])]
+    return list(dict.fromkeys(entries))
 
 
 def chosen_entries(args: argparse.Namespace, job: Job) -> list[Entry]:

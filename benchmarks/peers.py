@@ -8,7 +8,6 @@ they stretch themselves, and the latter gives (H, W) labels. Libraries are impor
 is made, not with this file.
 """
 
-import inspect
 import os
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -52,15 +51,6 @@ VARIANTS = {
     "crfseg coarse": Variant("crfseg coarse", {**COARSE, "returns": "probs"}, takes="scores"),
     "crfseg labels": Variant("crfseg labels", {**COARSE, "returns": "labels"}, takes="scores"),
 }
-
-
-def is_there(variant: Variant) -> bool:
-    """Whether the library has what the variant uses. Goes once skipping and the cache are in."""
-    import crfseg as library
-
-    arguments = inspect.signature(library.refine).parameters
-    has_cache = hasattr(library, "set_cache_limit") or not variant.cache_bytes
-    return has_cache and variant.arguments.keys() <= arguments.keys()
 
 
 def available_isas() -> list[str]:

@@ -4,7 +4,9 @@
 ``refine`` is the one call; ``DenseCRF`` the model behind it; ``Lattice`` the filter behind that.
 """
 
-from ._native import core, get_num_threads, info, set_num_threads
+from ._info import info
+from ._native import core, get_num_threads, set_num_threads
+from .cache import clear_cache, set_cache_limit
 from .compatibility import Potts
 from .crf import DenseCRF
 from .lattice import Lattice
@@ -26,9 +28,11 @@ __all__ = [
     "Lattice",
     "Potts",
     "__version__",
+    "clear_cache",
     "get_num_threads",
     "info",
     "refine",
+    "set_cache_limit",
     "set_num_threads",
     "unary_from_labels",
     "unary_from_logits",

@@ -53,6 +53,8 @@ def options(choices: Iterable[Any]) -> str:
 
 def integer(where: str, name: str, value: Any, *, at_least: int = 0, at_most: int = _MANY) -> int:
     """An int in a range; True and 3.0 are not integers."""
+    if type(value) is int and at_least <= value <= at_most:
+        return value
     expected = "expected an integer"
     if at_least > _ANY_INT:
         expected += f" of at least {at_least}"

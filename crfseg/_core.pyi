@@ -93,7 +93,7 @@ class MeanField:
         ``|sum over labels - 1|`` and the point it belongs to (otherwise 0.0 and -1).
         """
     def lend_unary(self, values: NDArray[np.float32], kind: int, clip: float) -> None:
-        """As ``set_unary``, but the caller keeps the (C, N) values until ``infer`` has read them.
+        """As ``set_unary``, but the caller keeps the values until ``infer`` has read them.
 
         ``UNARY_FOREGROUND``: (1, N) probabilities of label 1 of two, which nobody reports on.
         """
@@ -142,14 +142,16 @@ class MeanField:
         out: NDArray[np.float32] | None,
         labels: NDArray[np.int32] | None,
         after_reading: Callable[[tuple[int, float, int, float, int]], None] | None,
+        between_iterations: Callable[[], None] | None,
         threads: int,
     ) -> tuple[int, float, list[float], int]:
         """Mean field from softmax(-unary) (or ``start``) to Q in ``out``, MAP in ``labels`` (N,).
 
         Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
         asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many times a point
-        was evaluated. ``skip`` (``SKIP_*``): leave points alone whose Q cannot have moved. ``after_reading`` is
-        told what ``set_unary`` would return for a lent unary, and may raise.
+        was evaluated. ``skip`` (``SKIP_*``): leave points alone whose Q cannot have moved.
+        ``after_reading`` is told what ``set_unary`` would return for a lent unary, and may raise,
+        as may ``between_iterations``.
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
     def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...

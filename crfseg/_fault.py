@@ -23,6 +23,14 @@ def wrong_variable(where: str, name: str, found: str, low: int, high: int) -> Va
     )
 
 
+def wrong_size_variable(where: str, name: str, found: str) -> ValueError:
+    """An environment variable that does not hold a number of bytes."""
+    return invalid(
+        where,
+        f"environment variable {name} is {found!r}; expected a number of bytes, or of K, M or G",
+    )
+
+
 def sigma_count(where: str, name: str, found: int, expected: int, axes: str) -> ValueError:
     """Sigmas given one by one, but not one per axis."""
     return invalid(

@@ -2,7 +2,8 @@
 """From pairwise terms to the kernels of a native mean field: the arrow between the two rooms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from . import _fault as fault
 from . import _memory as memory
+from . import cache
 from ._image import Levels, open_image, to_levels
 from ._native import NORMALIZATIONS, core
 from .compatibility import Compatibility, resolve
 from .lattice import Accuracy, FeatureAxis, build_lattice
-from .pairwise import Bilateral, Grid, Term
+from .pairwise import Bilateral, Gaussian, Grid, Term
 
 _STRONGEST = 1e8  # weights beyond drown every unary, and float32 differences with them
 
@@ -40,7 +42,7 @@ class Kernel:
 class Kernels:
     """The pairwise half of a model over one grid of points.
 
-    Shapes are checked here, values when ``connect`` builds the lattices. Terms of weight 0 are
+    Shapes are checked here, values when ``build`` builds the lattices. Terms of weight 0 are
     checked and left out.
     """
 
@@ -68,27 +70,38 @@ class Kernels:
             for term in terms
         ]
         self._kernels = [kernel for kernel in settled if kernel.weight > 0]
+        # Whether another image means another ``build``.
+        self.follow_image = any(kernel.follows_image for kernel in self._kernels)
 
     @property
     def dims(self) -> list[int]:
         """The number of features of every kernel."""
         return [len(kernel.axes) for kernel in self._kernels]
 
-    @property
-    def follow_image(self) -> bool:
-        """Whether ``connect`` has to be called again for another image."""
-        return any(kernel.follows_image for kernel in self._kernels)
+    def twin(self) -> "Kernels":
+        """The same kernels for another image at the same time; lattices there are are shared."""
+        other = copy(self)
+        other._kernels = [replace(kernel) for kernel in self._kernels]  # noqa: SLF001 - its own kind
+        return other
 
-    def connect(self, field: core.MeanField, image: Levels | None, threads: int) -> None:
-        """Give ``field`` these kernels alone; lattices that ``image`` does not touch are kept."""
-        field.clear_kernels()
-        n_vertices = 0
-        lattices = []
+    def build(self, image: Levels | None, threads: int) -> None:
+        """Build the lattices that ``image`` touches, and those that are not there yet.
+
+        Without an image, lattices that need the call's are left for later.
+        """
         for kernel in self._kernels:
-            if kernel.lattice is None or kernel.follows_image:
+            is_wanted = kernel.lattice is None
+            if kernel.follows_image:
+                is_wanted = image is not None
+            if is_wanted:
+                kernel.lattice = None  # its memory serves the next one
                 kernel.lattice = self._build(kernel, image, threads)
-            n_vertices += kernel.lattice.n_vertices
-            lattices.append(kernel.lattice)
+
+    def connect(self, field: core.MeanField, threads: int) -> None:
+        """Give ``field`` these kernels alone, all of which have been built."""
+        field.clear_kernels()
+        lattices = [kernel.lattice for kernel in self._kernels if kernel.lattice is not None]
+        n_vertices = sum(lattice.n_vertices for lattice in lattices)
         what = f"a model of {self._n_labels} labels at {n_vertices} lattice vertices"
         memory.require(self._where, what, memory.vertex_bytes(n_vertices, self._n_labels))
         with memory.explained(self._where, what):
@@ -103,6 +116,13 @@ class Kernels:
                 )
 
     def _build(self, kernel: Kernel, image: Levels | None, threads: int) -> core.Lattice:
+        if isinstance(kernel.term, Gaussian):
+            sigmas = tuple(axis.sigma for axis in kernel.axes)
+            key = (self._grid, sigmas, self._accuracy)
+            return cache.shared(key, lambda: self._build_anew(kernel, None, threads))
+        return self._build_anew(kernel, image, threads)
+
+    def _build_anew(self, kernel: Kernel, image: Levels | None, threads: int) -> core.Lattice:
         if isinstance(kernel.term, Bilateral) and kernel.own_image is not None:
             name, given_range = "Bilateral image", kernel.term.image_range
             image = to_levels(self._where, name, kernel.own_image, given_range)

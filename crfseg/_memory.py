@@ -9,6 +9,7 @@ from pathlib import Path
 from . import _fault as fault
 
 _SMALL = 2**28  # below this no machine is asked: it would cost more than it tells
+PEAK = 3  # times mean_field_bytes is about what an inference takes at its peak
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),  # version 2
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),  # version 1
@@ -18,8 +19,13 @@ _MEMINFO = Path("/proc/meminfo")
 
 def require(where: str, what: str, n_bytes: int) -> None:
     """Raise MemoryError if ``n_bytes`` are more than this machine can give."""
-    if n_bytes > _SMALL and n_bytes > (limit := available()):
-        raise fault.too_big(where, what, n_bytes, limit)
+    if not fits(n_bytes):
+        raise fault.too_big(where, what, n_bytes, available())
+
+
+def fits(n_bytes: int) -> bool:
+    """Whether this machine can give ``n_bytes``."""
+    return n_bytes <= _SMALL or n_bytes <= available()
 
 
 @contextmanager

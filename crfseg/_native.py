@@ -25,9 +25,9 @@ __all__ = [
     "SKIP",
     "core",
     "get_num_threads",
-    "info",
     "set_num_threads",
     "threads_of_call",
+    "usable_cores",
 ]
 
 NORMALIZATIONS: Final = {
@@ -76,7 +76,7 @@ def get_num_threads() -> int:
         if not setting.isdecimal() or not 1 <= int(setting) <= MOST_THREADS:
             raise fault.wrong_variable("get_num_threads", _VARIABLE, setting, 1, MOST_THREADS)
         return int(setting)
-    return 1 if _is_daemon() else min(_usable_cores(), MOST_THREADS)
+    return 1 if _is_daemon() else min(usable_cores(), MOST_THREADS)
 
 
 def threads_of_call(where: str, threads: int | None) -> int:
@@ -94,35 +94,8 @@ def _is_daemon() -> bool:
     return process is not None and bool(process.current_process().daemon)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """How many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def info() -> dict[str, Any]:
-    """Describe this installation; what a bug report should quote.
-
-    Returns:
-        A dict with ``version``; ``isa`` (the instruction set in use, forced by ``CRFSEG_ISA``) and
-        ``isas`` (those this build and processor offer); ``threads`` (see ``get_num_threads``) and
-        ``cores`` (those this process may use); ``cuda`` (whether this build can use a CUDA device);
-        ``python``, ``numpy`` and ``platform``.
-    """
-    import platform
-
-    import numpy as np
-
-    from . import __version__
-
-    return {
-        "version": __version__,
-        "isa": core.isa(),
-        "isas": core.available_isas(),
-        "threads": get_num_threads(),
-        "cores": _usable_cores(),
-        "cuda": False,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-    }

@@ -50,18 +50,14 @@ def form_of(scores: Scores, returns: str, n_labels: int) -> Form:
 
 
 class Result:
-    """The result array, in the caller's layout, filled item by item.
-
-    Float32 results are written in place by the native core; others go through one item's worth of
-    float32 or of int32 labels.
-    """
+    """The result array, in the caller's layout."""
 
     def __init__(self, form: Form, scores: Scores, size: Size, n_labels: int) -> None:
         layout = scores.layout
         with_labels = layout if "C" in layout else layout.replace("H", "CH")
         keeps_mask_axis = scores.has_mask_axis and form.holds != "labels"
         sizes = {"N": scores.sizes.get("N", 1), "C": n_labels, "H": size[0], "W": size[1]}
-        self._form = form
+        self._form, self._sizes, self._one = form, sizes, with_labels.replace("N", "")
         if form.has_label_axis:
             self.array = _empty(with_labels, sizes, form.dtype)
             self._items = batch_first(self.array, with_labels)
@@ -71,8 +67,23 @@ class Result:
         else:
             self.array = _empty(layout.replace("C", ""), sizes, form.dtype)
             self._items = batch_first(self.array, layout.replace("C", ""))
+
+    def writer(self) -> "Writer":
+        """What fills it item by item, on one thread."""
+        return Writer(self._form, self._items, self._one, self._sizes)
+
+
+class Writer:
+    """Fills items of a result, one after the other.
+
+    Float32 results are written in place by the native core; others go through one item's worth of
+    float32 or of int32 labels.
+    """
+
+    def __init__(self, form: Form, items: NDArray[Any], one: str, sizes: dict[str, int]) -> None:
+        self._form, self._items = form, items
         self._direct = form.has_label_axis and form.dtype == np.float32 and form.dtype.isnative
-        one = with_labels.replace("N", "")
+        size = (sizes["H"], sizes["W"])
         self._labels = np.empty(size if form.needs_labels else 0, np.int32)
         needs_q = not self._direct and not form.needs_labels
         self._q = batch_first(_empty(one, sizes, np.dtype(np.float32)), one)[0] if needs_q else None

@@ -5,15 +5,19 @@ Errors speak the language of the command line: options, not keyword arguments.
 """
 
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crfseg import _memory as memory
 from crfseg import refine
+from crfseg._crew import n_side_by_side, share_out
 from crfseg.io import read_array, read_image, read_labels, write_array, write_labels, write_mask
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -87,6 +91,78 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return found
 
 
+class Room:
+    """Memory for images that are refined side by side: what does not fit waits for others."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._limit = memory.available() // 2
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, n_bytes: int) -> Iterator[int]:
+        """Wait until there is room; how many threads to use: all, where no other image fits."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + n_bytes <= self._limit)
+            self._held += n_bytes
+        try:
+            yield 1 if n_bytes <= self._limit else self._threads
+        finally:
+            with self._changed:
+                self._held -= n_bytes
+                self._changed.notify_all()
+
+
+def refine_files(
+    jobs: Sequence[Job],
+    threads: int,
+    refine_one: Callable[[Job, Room | None], str],
+    tell: Callable[[int, str | Exception], None],
+) -> None:
+    """Refine many images, as many at a time as there are threads.
+
+    Args:
+        jobs: the images.
+        threads: how many threads there are for all of them.
+        refine_one: refines one and returns the line about it; not alone if it gets a room.
+        tell: is told of every image, in their order, that line or what went wrong.
+    """
+    reports = _InOrder(tell)
+
+    def work(i: int, room: Room | None) -> None:
+        try:
+            outcome: str | Exception = refine_one(jobs[i], room)
+        except Exception as error:  # the others are refined all the same
+            outcome = error
+        reports.add(i, outcome)
+
+    workers = min(threads, len(jobs))
+    first = n_side_by_side(len(jobs), workers) if workers > 1 else 0
+    if first:
+        room = Room(threads)
+        share_out(first, workers, lambda: lambda i: work(i, room))
+    for i in range(first, len(jobs)):
+        work(i, None)
+
+
+class _InOrder:
+    """Passes on what comes in any order in the order of its numbers."""
+
+    def __init__(self, tell: Callable[[int, str | Exception], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._waiting: dict[int, str | Exception] = {}
+        self._next = 0
+
+    def add(self, i: int, outcome: str | Exception) -> None:
+        with self._lock:
+            self._waiting[i] = outcome
+            while self._next in self._waiting:
+                self._tell(self._next, self._waiting.pop(self._next))
+                self._next += 1
+
+
 def refine_file(
     job: Job,
     arguments: Mapping[str, Any],
@@ -94,6 +170,7 @@ def refine_file(
     array: str | None = None,
     exif: str | None = None,
     compare: bool = True,
+    room: Room | None = None,
 ) -> str:
     """Refine one image and write the result.
 
@@ -104,6 +181,7 @@ def refine_file(
         array: see ``crfseg.io.read_array``.
         exif: see ``crfseg.io.read_image``.
         compare: say how many labels changed, which takes a look at the labels before.
+        room: shared by images that are refined side by side, and so are threads then.
 
     Returns:
         One line: what was refined, how many labels changed, how long that took without reading
@@ -120,12 +198,17 @@ def refine_file(
     if not is_mask:
         _check_void(job.scores, x, arguments)
     as_array = job.out.suffix.lower() == ".npy"
-    start = time.perf_counter()
-    try:
-        result = refine(x, image, returns="probs" if as_array else "labels", **arguments)
-    except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
-        raise _reworded(error, f"{job.scores}: {in_options(str(error))}") from error
-    seconds = time.perf_counter() - start
+    returns = "probs" if as_array else "labels"
+    with ExitStack() as stack:
+        if room is not None:
+            threads = stack.enter_context(room.hold(_bytes_of(x, image, arguments)))
+            arguments = {**arguments, "threads": threads}
+        start = time.perf_counter()
+        try:
+            result = refine(x, image, returns=returns, **arguments)
+        except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
+            raise _reworded(error, f"{job.scores}: {in_options(str(error))}") from error
+        seconds = time.perf_counter() - start
     if not as_array and result.ndim == 3:
         result = _only_item(job.scores, result)
     if as_array:
@@ -139,6 +222,16 @@ def refine_file(
     changes = "" if share is None else f", {share:.1%} of the labels changed"
     took = f"{seconds * 1000:.0f} ms"
     return f"{job.image.name}: {width} x {height}{changes} in {took} -> {job.out}"
+
+
+def _bytes_of(x: NDArray[Any], image: NDArray[Any], arguments: Mapping[str, Any]) -> int:
+    """About what it takes to refine this; labels are the shortest axis of scores."""
+    if x.dtype.kind == "f":
+        n_labels = min(x.shape, default=1)
+    else:
+        n_labels = arguments.get("n_labels") or max(2, int(x.max(initial=0)) + 1)
+    n_points = image.shape[0] * image.shape[1]
+    return memory.PEAK * memory.mean_field_bytes(n_points, n_labels, (2, 2 + image[0, :1].size))
 
 
 def _reworded(error: Exception, sentence: str) -> Exception:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crfseg import __version__, info, refine
-from crfseg.batch import Job, check_arguments, pair_folders, refine_file
+from crfseg import __version__, get_num_threads, info, refine
+from crfseg.batch import Job, Room, check_arguments, pair_folders, refine_file, refine_files
 
 LEFT_OUT = "left out"  # stands for the None of spatial=None, since None is "not given"
 
@@ -143,6 +143,13 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         )
     add("iterations", "mean-field steps", type=int, metavar="N")
     add("tolerance", "stop when no probability changes more", type=float, metavar="CHANGE")
+    group.add_argument(
+        *("--no-skip",),
+        dest="skip",
+        action="store_const",
+        const=False,
+        help="evaluate every pixel in every iteration, settled or not",
+    )
     add("normalization", "of the kernels", choices=("symmetric", "after", "before", "none"))
     add("accuracy", "of the filter", choices=("fast", "fine"))
     add("upsample", "of coarse scores", choices=("auto", "half-pixel", "align-corners", "none"))
@@ -153,8 +160,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 MODEL_OPTIONS = (
-    *("kind", "layout", "iterations", "tolerance", "normalization", "accuracy", "confidence"),
-    *("ignore_index", "n_labels", "threads"),
+    *("kind", "layout", "iterations", "tolerance", "skip", "normalization", "accuracy"),
+    *("confidence", "ignore_index", "n_labels", "threads"),
 )
 
 
@@ -193,7 +200,7 @@ def run_refine(options: argparse.Namespace) -> int:
     return 0
 
 
-def refine_job(job: Job, options: argparse.Namespace) -> str:
+def refine_job(job: Job, options: argparse.Namespace, room: Room | None = None) -> str:
     """Refine one image and return the line about it."""
     return refine_file(
         job,
@@ -201,6 +208,7 @@ def refine_job(job: Job, options: argparse.Namespace) -> str:
         array=options.array,
         exif=options.exif,
         compare=not options.quiet,
+        room=room,
     )
 
 
@@ -214,26 +222,43 @@ def refine_folder(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     for sentence in alone:
         complain(ValueError(sentence), options.debug)
-    failed = len(alone)
-    asked: dict[str, list[str]] = {}  # advice: names of the files that it is for
-    for number, job in enumerate(jobs, 1):
-        try:
-            line = refine_job(job, options)
-        except Exception as error:  # the others are refined all the same
-            advice = advice_about(error)
-            if not asked.get(advice):
-                complain(error, options.debug)
-            if advice:
-                asked.setdefault(advice, []).append(job.scores.name)
-            failed += 1
-            line = f"{job.image.name}: failed"
-        say(options, f"[{number:>{len(str(len(jobs)))}}/{len(jobs)}] {line}")
-    for first, *others in asked.values():
-        if others:
-            more = f"{len(others)} more like {first}: {listed(others)}"
-            complain(ValueError(more), debug=False)
+    progress = Progress(options, jobs)
+    threads = options.threads or get_num_threads()
+    refine_files(jobs, threads, lambda job, room: refine_job(job, options, room), progress.tell)
+    progress.list_others()
+    failed = len(alone) + progress.failed
     say(options, f"{len(jobs) + len(alone) - failed} refined, {failed} failed")
     return 1 if failed else 0
+
+
+class Progress:
+    """Tells what became of each image, in their order."""
+
+    def __init__(self, options: argparse.Namespace, jobs: Sequence[Job]) -> None:
+        self._options, self._jobs = options, jobs
+        self._asked: dict[str, list[str]] = {}  # advice: names of the files that it is for
+        self.failed = 0
+
+    def tell(self, number: int, outcome: str | Exception) -> None:
+        """The line about one image, or a complaint; advice that many need is given once."""
+        job, line = self._jobs[number], str(outcome)
+        if isinstance(outcome, Exception):
+            advice = advice_about(outcome)
+            if not self._asked.get(advice):
+                complain(outcome, self._options.debug)
+            if advice:
+                self._asked.setdefault(advice, []).append(job.scores.name)
+            self.failed += 1
+            line = f"{job.image.name}: failed"
+        total = len(self._jobs)
+        say(self._options, f"[{number + 1:>{len(str(total))}}/{total}] {line}")
+
+    def list_others(self) -> None:
+        """The files that need what another one has been asked for."""
+        for first, *others in self._asked.values():
+            if others:
+                more = f"{len(others)} more like {first}: {listed(others)}"
+                complain(ValueError(more), debug=False)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from . import _memory as memory
 from ._containers import as_array, float32
 from ._kernels import Kernels
 from ._native import NORMALIZATIONS, SKIP, core, threads_of_call
+from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
 from .pairwise import Term, check_terms
@@ -86,6 +87,7 @@ class DenseCRF:
         exclude_self: bool = False,
         threads: int | None = None,
     ) -> None:
+        follow_environment(_WHERE)
         array = _open_unary(unary)
         terms = check_terms(_WHERE, pairwise)
         check.choice(_WHERE, "normalization", normalization, tuple(NORMALIZATIONS))
@@ -112,7 +114,8 @@ class DenseCRF:
         with memory.explained(_WHERE, f"a unary of shape {array.shape}"):
             self._field = core.MeanField(self._n_points, self._n_labels)
             self._load(array)
-        kernels.connect(self._field, None, self._n_threads())
+        kernels.build(None, self._n_threads())
+        kernels.connect(self._field, self._n_threads())
 
     def __repr__(self) -> str:
         points = " x ".join(str(n) for n in self._grid)
@@ -179,7 +182,17 @@ class DenseCRF:
             q = np.empty(self.shape, np.float32)
             out, threads = self._flat(q), self._n_threads()
             done, change, energies, evaluations = self._field.infer(
-                first, iterations, tolerance, damping, trace, SKIP[skip], out, None, None, threads
+                first,
+                iterations,
+                tolerance,
+                damping,
+                trace,
+                SKIP[skip],
+                out,
+                None,
+                None,
+                None,
+                threads,
             )
         recorded = np.array(energies) if trace else None
         converged = bool(change < tolerance)
@@ -198,7 +211,9 @@ class DenseCRF:
             following = np.empty(self.shape, np.float32)
             out = self._flat(following)
             threads = self._n_threads()
-            self._field.infer(first, 1, 0.0, damping, False, SKIP[False], out, None, None, threads)
+            self._field.infer(
+                first, 1, 0.0, damping, False, SKIP[False], out, None, None, None, threads
+            )
         return following
 
     def free_energy(self, q: Any) -> float:

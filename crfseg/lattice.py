@@ -16,6 +16,7 @@ from . import _fault as fault
 from . import _memory as memory
 from ._containers import as_array, float32
 from ._native import NORMALIZATIONS, core, threads_of_call
+from .cache import follow_environment
 
 
 class Accuracy(NamedTuple):
@@ -75,6 +76,7 @@ class Lattice:
         threads: int | None = None,
     ) -> None:
         where = "Lattice"
+        follow_environment(where)
         given = as_array(where, "features", features)
         check_features(where, "features", given, 2, "(N, d)")
         rounds = tuple(fill) if isinstance(fill, tuple | list) else (fill,)

@@ -25,6 +25,7 @@ Grid: TypeAlias = tuple[int, ...]
 """The spatial shape of the points: (H, W) for an image."""
 
 _AXIS_NAMES = ("x", "y", "z", "t")
+_MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -211,12 +212,10 @@ def _one_per_axis(where: str, name: str, sigmas: Sigmas, n: int, axes: str) -> t
 
 def _inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
     """1 / sigma of every axis, which float32 must be able to hold."""
-    with np.errstate(over="ignore"):
-        inverse = np.array([1.0 / axis.sigma for axis in axes]).astype(np.float32)
-    if not np.isfinite(inverse).all():
-        worst = axes[int(np.argmax(inverse))]
+    worst = min(axes, key=lambda axis: axis.sigma)
+    if 1.0 / worst.sigma > _MOST:
         raise fault.sigma_too_small(where, str(worst.sigma_name), worst.sigma, worst.name, np.inf)
-    return inverse
+    return np.array([1.0 / axis.sigma for axis in axes], np.float32)
 
 
 def _grid_features(

@@ -3,16 +3,20 @@
 
 from typing import Any
 
+from numpy.typing import NDArray
+
 from . import _check as check
 from . import _fault as fault
 from . import _memory as memory
 from ._containers import open_array
-from ._image import Range, checked_range, open_images, to_levels
+from ._image import Range, checked_range, open_images
+from ._items import Items
 from ._kernels import Kernels
-from ._native import NORMALIZATIONS, SKIP, core, threads_of_call
+from ._native import NORMALIZATIONS, SKIP, threads_of_call
 from ._results import RETURNS, Result, form_of
-from ._scores import KINDS, LAYOUTS, Scores, read_scores
+from ._scores import KINDS, LAYOUTS, read_scores
 from ._unaries import Unaries
+from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
 from .pairwise import Bilateral, Gaussian, Sigmas, Term, check_terms
@@ -22,6 +26,7 @@ from .upsample import Size
 _WHERE = "refine"
 _SPATIAL = (3.0, 3.0)
 _BILATERAL = (80.0, 13.0, 10.0)
+_TERMS = (Gaussian(*_SPATIAL), Bilateral(None, *_BILATERAL))
 
 
 def refine(
@@ -98,7 +103,8 @@ def refine(
         returns: "same" kind as x; "probs", float marginals with a label axis (for a mask the
             foreground probability); or "labels", most probable labels without label axis, uint8 up
             to 256 labels, else int32, for labels the dtype of x.
-        threads: None for ``get_num_threads()``. Results do not depend on it.
+        threads: None for ``get_num_threads()``. They work on images of a batch side by side where
+            there are enough, else inside an image. Results do not depend on it.
         image_range: (lo, hi), the values of the image that mean levels 0 and 255.
         confidence: how far labels and hard masks are trusted: the probability of the given label.
         ignore_index: the mark of points without a label; see ``unary_from_labels``.
@@ -124,6 +130,7 @@ def refine(
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
     check.choice(_WHERE, "skip", skip, tuple(SKIP))
     n_threads = threads_of_call(_WHERE, threads)
+    follow_environment(_WHERE)
     scale = checked_range(_WHERE, image_range)
     terms = _terms(spatial, bilateral, pairwise)
 
@@ -148,23 +155,15 @@ def refine(
         normalization=normalization,
         accuracy=ACCURACIES[accuracy],
     )
-    _require_memory(scores, size, unaries, kernels, form.bytes_of(n_items, size, unaries.n_labels))
-
+    item_bytes = _item_bytes(size, unaries, kernels)
+    result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
+    memory.require(_WHERE, _in_words(array, unaries, kernels), item_bytes + result_bytes)
     with memory.explained(_WHERE, f"x of shape {array.shape}"):
         result = Result(form, scores, size, unaries.n_labels)
-        field = core.MeanField(size[0] * size[1], unaries.n_labels)
-        for i in range(n_items):
-            judge = unaries.load(field, i, n_threads)
-            if i == 0 or (kernels.follow_image and len(images.arrays) > 1):
-                levels = (
-                    to_levels(_WHERE, *images.for_item(i), scale) if kernels.follow_image else None
-                )
-                kernels.connect(field, levels, n_threads)
-            q, labels = result.targets(i)
-            field.infer(
-                None, iterations, tolerance, 0.0, False, SKIP[skip], q, labels, judge, n_threads
-            )
-            result.finish(i, unaries.foreground)
+        items = Items(
+            _WHERE, size, unaries, kernels, images, scale, result, iterations, tolerance, SKIP[skip]
+        )
+        items.refine(n_items, n_threads, item_bytes)
     return restore(result.array)
 
 
@@ -177,6 +176,8 @@ def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
             if given is not None and given is not default:
                 raise fault.two_models(_WHERE, name)
         return check_terms(_WHERE, pairwise)
+    if spatial is _SPATIAL and bilateral is _BILATERAL:
+        return list(_TERMS)
     terms: list[Term] = []
     if spatial is not None:
         xy, weight = check.parts(_WHERE, "spatial", spatial, ("sigma_xy", "weight"))
@@ -197,12 +198,13 @@ def _weight(name: str, value: Any) -> float:
     return check.non_negative(_WHERE, name, value)
 
 
-def _require_memory(
-    scores: Scores, size: Size, unaries: Unaries, kernels: Kernels, result_bytes: int
-) -> None:
-    """Before anything is touched: can this job fit at all?"""
-    n_points, n_labels = size[0] * size[1], unaries.n_labels
-    needed = memory.mean_field_bytes(n_points, n_labels, kernels.dims)
+def _item_bytes(size: Size, unaries: Unaries, kernels: Kernels) -> int:
+    """What one item needs at least, x and the result aside."""
+    needed = memory.mean_field_bytes(size[0] * size[1], unaries.n_labels, kernels.dims)
+    return needed + unaries.n_bytes
+
+
+def _in_words(array: NDArray[Any], unaries: Unaries, kernels: Kernels) -> str:
+    """The job, for whom it is too big."""
     kernel_words = f"{len(kernels.dims)} kernel{'s' * (len(kernels.dims) != 1)}"
-    what = f"x of shape {scores.array.shape} with {n_labels} labels and {kernel_words}"
-    memory.require(_WHERE, what, needed + unaries.n_bytes + result_bytes)
+    return f"x of shape {array.shape} with {unaries.n_labels} labels and {kernel_words}"

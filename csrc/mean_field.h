@@ -25,8 +25,8 @@ namespace crfseg {
 // foreground: the probability of label 1 of two, and nothing of label 0.
 enum class UnaryKind : int { energies, probabilities, logits, foreground };
 
-// What hard labels mean: the energy of a point's own label and of the others, and that of all labels
-// where a point has none.
+// What hard labels mean: the energy of a point's own label and of the others, and that of all
+// labels where a point has none.
 struct LabelEnergies {
   float given, other, unknown;
   int forbidden;  // a label that no point can have; or -1
@@ -47,7 +47,7 @@ struct UnaryReport {
 namespace kernels {
 struct UnarySource;
 struct UnaryStats;
-}
+}  // namespace kernels
 class CoarseScores;
 class HardLabels;
 
@@ -105,8 +105,8 @@ class MeanField {
   UnaryReport set_unary(LabelView<const float> values, UnaryKind kind, float clip, int threads);
   // As set_unary, but the values stay where they are and are read by `infer` alone.
   void lend_unary(LabelView<const float> values, UnaryKind kind, float clip);
-  // Scores (n_labels, rows * columns) that are upsampled to the image while they are used; a copy is
-  // kept. What is reported was found in the scores. No energies.
+  // Scores (n_labels, rows * columns) that are upsampled to the image while they are used; a copy
+  // is kept. What is reported was found in the scores. No energies.
   UnaryReport set_coarse_unary(LabelView<const float> scores, const CoarseGrid& grid,
                                UnaryKind kind, float clip, int threads);
   // Labels (n_points) stay where they are; those that are not 0..n_labels - 1 mean none.
@@ -135,9 +135,11 @@ class MeanField {
 
   UnaryReport load_rows(int threads);
   UnaryReport note_rows(const std::vector<kernels::UnaryStats>& parts);
-  bool can_skip(bool given_q, const InferenceOptions& options) const;
+  bool should_skip(const InferenceOptions& options) const;
   bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
                       Inference* result);
+  void infer_two_labels(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
+                        Inference* result);
   void infer_fully(LabelView<const float> start, const InferenceOptions& options,
                    LabelView<float> out, std::int32_t* labels, Inference* result);
   Totals run(const Pass& pass);

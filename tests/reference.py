@@ -119,3 +119,17 @@ def energy(unary: Array, terms: Sequence[Term], labels: Array) -> float:
     for term in terms:
         total += term.weight * (term.kernel * term.mu[labels[:, None], labels[None, :]]).sum() / 2
     return total
+
+
+def bilinear(scores: Array, height: int, width: int, alignment: str) -> Array:
+    """(C, h, w) -> (C, height, width) in float64: the two conventions, written out per axis."""
+    for axis, size in ((1, height), (2, width)):
+        cells = scores.shape[axis]
+        if alignment == "half-pixel":
+            position = (np.arange(size) + 0.5) * cells / size - 0.5
+        else:
+            position = np.arange(size) * ((cells - 1) / max(size - 1, 1))
+        position = np.clip(position, 0, cells - 1)
+        weights = np.clip(1 - np.abs(position[:, None] - np.arange(cells)), 0, None)
+        scores = np.moveaxis(np.tensordot(weights, scores.astype(float), (1, axis)), 0, axis)
+    return scores

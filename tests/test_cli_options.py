@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from command import LABELS, call, doubtful_scores, only_sentence, stripes
-from crfseg import cli
+from crfseg import cli, refine
 from crfseg.io import write_picture
 
 
@@ -104,3 +104,11 @@ def test_an_archive_of_several_arrays_needs_array(files, probs, capsys):
     assert call(files, *arguments) == 1
     assert "two.npz: holds a, b; expected one array, or name= (--array)" in only_sentence(capsys)[1]
     assert call(files, *arguments, "--array", "b") == 0
+
+
+def test_no_skip_is_full_evaluation(files, probs):
+    photo = np.asarray(stripes())
+    assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.npy", "--no-skip") == 0
+    np.testing.assert_array_equal(
+        np.load(files / "out.npy"), refine(probs, photo, skip=False, returns="probs")
+    )

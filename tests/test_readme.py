@@ -34,7 +34,7 @@ def given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_picture("photo.jpg", photo)
     np.save("scores.npy", probs)
-    return {
+    yield {
         "probs": probs,
         "logits": np.log(probs),
         "p": probs[0],
@@ -42,6 +42,7 @@ def given(tmp_path, monkeypatch):
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
     }
+    crfseg.set_cache_limit(0)
 
 
 def exact_filter(features, values):

@@ -10,7 +10,7 @@ import crfseg
 from crfseg import Bilateral, DenseCRF, Features, Gaussian, Potts, refine, unary_from_probs
 from native import lattice_matrix
 from photos import recorded_problem
-from reference import Term, compatibility_matrix, mean_field, normalize
+from reference import Term, bilinear, compatibility_matrix, mean_field, normalize
 
 H, W = 8, 11
 
@@ -158,21 +158,6 @@ def test_refinement_follows_the_edges_of_the_image(rng):
 
 
 # --- upsampling -----------------------------------------------------------------------------------
-
-
-def bilinear(scores, height, width, alignment):
-    """(C, h, w) -> (C, height, width) in float64: the two conventions, written out per axis."""
-    for axis, size in ((1, height), (2, width)):
-        cells = scores.shape[axis]
-        if alignment == "half-pixel":
-            position = (np.arange(size) + 0.5) * cells / size - 0.5
-        else:
-            position = np.arange(size) * ((cells - 1) / max(size - 1, 1))
-        position = np.clip(position, 0, cells - 1)
-        weights = np.clip(1 - np.abs(position[:, None] - np.arange(cells)), 0, None)
-        scores = np.moveaxis(np.tensordot(weights, scores.astype(float), (1, axis)), 0, axis)
-    return scores
-
 
 UPSAMPLED = [
     ((5, 7), (40, 56), "half-pixel", "auto"),

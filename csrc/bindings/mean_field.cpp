@@ -18,7 +18,6 @@ using Labels = py::array_t<std::int32_t, py::array::c_style>;
 using OptionalFloats = std::optional<FloatArray>;
 
 void raise_pending_signals() {
-  const py::gil_scoped_acquire acquire;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
@@ -110,7 +109,8 @@ void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normaliz
 std::tuple<int, float, std::vector<double>, std::int64_t> infer(
     MeanField& field, const OptionalFloats& start, int iterations, float tolerance, float damping,
     bool trace, int skip, OptionalFloats out, std::optional<Labels> labels,
-    const std::optional<py::typing::Callable<void(Report)>>& after_reading, int threads) {
+    const std::optional<py::typing::Callable<void(Report)>>& after_reading,
+    const std::optional<py::typing::Callable<void()>>& between_iterations, int threads) {
   LabelView<const float> from;
   if (start) from = checked(field, *start);
   LabelView<float> to;
@@ -127,7 +127,11 @@ std::tuple<int, float, std::vector<double>, std::int64_t> infer(
   options.trace = trace;
   options.skip = static_cast<Skip>(skip);
   options.threads = threads;
-  options.between_iterations = raise_pending_signals;
+  options.between_iterations = [&] {
+    const py::gil_scoped_acquire acquire;
+    raise_pending_signals();
+    if (between_iterations) (*between_iterations)();
+  };
   if (after_reading) {
     options.after_reading = [&](const UnaryReport& report) {
       const py::gil_scoped_acquire acquire;
@@ -159,9 +163,9 @@ void bind_mean_field(py::module_& module) {
            py::arg("threads"))
       .def("lend_unary", &lend_unary, py::arg("values").noconvert(), py::arg("kind"),
            py::arg("clip"))
-      .def("set_coarse_unary", &set_coarse_unary, py::arg("scores").noconvert(),
-           py::arg("columns"), py::arg("kind"), py::arg("clip"), py::arg("height"),
-           py::arg("width"), py::arg("align_corners"), py::arg("threads"))
+      .def("set_coarse_unary", &set_coarse_unary, py::arg("scores").noconvert(), py::arg("columns"),
+           py::arg("kind"), py::arg("clip"), py::arg("height"), py::arg("width"),
+           py::arg("align_corners"), py::arg("threads"))
       .def("lend_labels", &lend_labels, py::arg("labels").noconvert(), py::arg("given"),
            py::arg("other"), py::arg("unknown"), py::arg("forbidden"))
       .def("add_kernel", &add_kernel, py::arg("lattice"), py::arg("normalization"),
@@ -171,7 +175,8 @@ void bind_mean_field(py::module_& module) {
       .def("infer", &infer, py::arg("start").noconvert().none(true), py::arg("iterations"),
            py::arg("tolerance"), py::arg("damping"), py::arg("trace"), py::arg("skip"),
            py::arg("out").noconvert().none(true), py::arg("labels").noconvert().none(true),
-           py::arg("after_reading").none(true), py::arg("threads"))
+           py::arg("after_reading").none(true), py::arg("between_iterations").none(true),
+           py::arg("threads"))
       .def(
           "free_energy",
           [](MeanField& field, const FloatArray& q, int threads) {

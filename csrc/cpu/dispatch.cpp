@@ -10,30 +10,49 @@ namespace crfseg {
 namespace kernels {
 
 // One table per instruction set that this build has (CMakeLists.txt compiles the kernels for each).
-#define CRFSEG_TABLE(isa)                                                                    \
-  namespace isa {                                                                            \
-  void find_simplices(const SimplexFrame&, SimplexBatch*);                                   \
-  void load_unary(const UnarySource&, int, int, float*, UnaryStats*);                        \
-  void load_coarse(LabelStrip, UnaryKind, std::int64_t, int, int, float*, UnaryStats*);      \
-  void field_pass(FieldPass*);                                                               \
-  void start_pass(SkippingPass*, UnaryStats*, double*);                                      \
-  double uncertainty(const UnarySource&, std::int64_t, int, int, float*, UnaryStats*);       \
-  void settle_pass(SkippingPass*, float);                                                    \
-  void active_pass(SkippingPass*, Due);                                                      \
-  void find_due(const SkippingPass*, Due*);                                                  \
-  void find_woken(const SkippingPass*, std::int64_t, int, float, float*, Due*);              \
-  void wake(SkippingPass*, const Due&);                                                      \
-  void splat(Corners, const float*, const float*, std::int64_t, int, float*);                \
-  void slice(Corners, const float*, const float*, std::int64_t, int, float*);                \
-  void add_up(float*, Columns, const std::uint32_t*, std::int64_t);                          \
-  void spread(float*, Columns, const std::uint32_t*, std::int64_t);                          \
-  void blur(float*, Columns, const std::uint32_t*, std::int64_t, float, int);                \
-  void scale(const float*, Columns, const float*, std::int64_t, float*);                     \
-  void mix(const float*, const float*, int, std::int64_t, int, float*);                      \
-  constexpr Table table = {#isa,       find_simplices, load_unary,  load_coarse, field_pass, \
-                           start_pass, uncertainty,    settle_pass, active_pass, find_due,   \
-                           find_woken, wake,           splat,       slice,       add_up,     \
-                           spread,     blur,           scale,       mix};                    \
+#define CRFSEG_TABLE(isa)                                                               \
+  namespace isa {                                                                       \
+  void find_simplices(const SimplexFrame&, SimplexBatch*);                              \
+  void load_unary(const UnarySource&, int, int, float*, UnaryStats*);                   \
+  void load_coarse(LabelStrip, UnaryKind, std::int64_t, int, int, float*, UnaryStats*); \
+  void field_pass(FieldPass*);                                                          \
+  void two_labels_start(TwoLabelsPass*);                                                \
+  void two_labels_step(TwoLabelsPass*);                                                 \
+  void start_pass(SkippingPass*, UnaryStats*, double*);                                 \
+  double uncertainty(const UnarySource&, std::int64_t, int, int, float*, UnaryStats*);  \
+  void settle_pass(SkippingPass*, float);                                               \
+  void active_pass(SkippingPass*, Due);                                                 \
+  void find_due(const SkippingPass*, Due*);                                             \
+  void find_woken(const SkippingPass*, std::int64_t, int, float, float*, Due*);         \
+  void wake(SkippingPass*, const Due&);                                                 \
+  void splat(Corners, const float*, const float*, std::int64_t, int, float*);           \
+  void slice(Corners, const float*, const float*, std::int64_t, int, float*);           \
+  void add_up(float*, Columns, const std::uint32_t*, std::int64_t);                     \
+  void spread(float*, Columns, const std::uint32_t*, std::int64_t);                     \
+  void blur(float*, Columns, const std::uint32_t*, std::int64_t, float, int);           \
+  void scale(const float*, Columns, const float*, std::int64_t, float*);                \
+  void mix(const float*, const float*, int, std::int64_t, int, float*);                 \
+  constexpr Table table = {#isa,                                                        \
+                           find_simplices,                                              \
+                           load_unary,                                                  \
+                           load_coarse,                                                 \
+                           field_pass,                                                  \
+                           two_labels_start,                                            \
+                           two_labels_step,                                             \
+                           start_pass,                                                  \
+                           uncertainty,                                                 \
+                           settle_pass,                                                 \
+                           active_pass,                                                 \
+                           find_due,                                                    \
+                           find_woken,                                                  \
+                           wake,                                                        \
+                           splat,                                                       \
+                           slice,                                                       \
+                           add_up,                                                      \
+                           spread,                                                      \
+                           blur,                                                        \
+                           scale,                                                       \
+                           mix};                                                        \
   }
 
 CRFSEG_TABLE(baseline)

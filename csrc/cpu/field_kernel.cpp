@@ -95,10 +95,16 @@ kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool 
 
 void FieldKernel::keep_sums(bool keep) {
   const auto sums = keep ? VertexRows::Sums::kept : VertexRows::Sums::replaced;
-  if (rows_ && sums == sums_) return;
+  if (rows_ && rows_->width() == width_ && sums == sums_) return;
   sums_ = sums;
   rows_.reset();
   rows_.emplace(*lattice_, width_, sums, factor_);
+}
+
+void FieldKernel::hold_difference() {
+  if (rows_ && rows_->width() == 1) return;
+  rows_.reset();
+  rows_.emplace(*lattice_, 1, VertexRows::Sums::replaced, std::vector<float>{factor_[0]});
 }
 
 void FieldKernel::start_drift() {

@@ -44,6 +44,8 @@ class FieldKernel {
   VertexRows& rows() { return *rows_; }
   // Whether the sums of splats are to survive blurs.
   void keep_sums(bool keep);
+  // One channel, for the difference of two labels.
+  void hold_difference();
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
   std::int64_t nbytes() const {

@@ -10,6 +10,7 @@
 #include "cpu/field_kernel.h"
 #include "cpu/scratch.h"
 #include "cpu/skipping.h"
+#include "cpu/two_labels.h"
 #include "cpu/unary_supply.h"
 #include "parallel.h"
 
@@ -206,21 +207,45 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
   const std::lock_guard<std::mutex> lock(mutex_);
   Inference result;
   result.max_change = std::numeric_limits<float>::quiet_NaN();
-  if (!can_skip(static_cast<bool>(start), options) ||
-      !infer_skipping(options, out, labels, &result)) {
+  // Whether nothing is asked for that needs every point's Q in every iteration.
+  const bool is_plain = options.iterations > 0 && !start && options.damping == 0.0F &&
+                        options.tolerance == 0.0F && !options.trace && !kernels_.empty() &&
+                        !excludes_self();
+  if (is_plain && should_skip(options) && infer_skipping(options, out, labels, &result)) {
+    return result;
+  }
+  if (is_plain && TwoLabels::apply(kernels_, n_labels_)) {
+    infer_two_labels(options, out, labels, &result);
+  } else {
     infer_fully(start, options, out, labels, &result);
   }
   return result;
 }
 
-// Where nothing is asked for that needs every point's Q in every iteration, and two full iterations
-// leave enough to skip.
-bool MeanField::can_skip(bool given_q, const InferenceOptions& options) const {
-  const bool is_possible = options.iterations > 2 && !given_q && options.damping == 0.0F &&
-                           options.tolerance == 0.0F && !options.trace && !kernels_.empty() &&
-                           !excludes_self();
-  if (options.skip != Skip::where_it_pays) return is_possible && options.skip == Skip::always;
-  return is_possible && options.iterations >= Skipping::worthwhile_iterations &&
+void MeanField::infer_two_labels(const InferenceOptions& options, LabelView<float> out,
+                                 std::int32_t* labels, Inference* result) {
+  TwoLabels field(unary_, kernels_, strips_, options.threads);
+  const UnaryReport report = field.start();
+  if (unary_.rows == nullptr && options.after_reading) options.after_reading(report);
+  for (int left = options.iterations; left > 0; --left) {
+    if (options.between_iterations) options.between_iterations();
+    exchange(options.threads);
+    if (left > 1) {
+      field.step(false, {}, nullptr);
+    } else {
+      field.step(true, out, labels);
+    }
+  }
+  result->iterations = options.iterations;
+  result->evaluations = options.iterations * strips_.n_points;
+}
+
+// Whether the iterations after the first two leave enough to skip.
+bool MeanField::should_skip(const InferenceOptions& options) const {
+  if (options.skip != Skip::where_it_pays) {
+    return options.skip == Skip::always && options.iterations > 2;
+  }
+  return options.iterations >= Skipping::worthwhile_iterations &&
          Skipping::sampled_uncertainty(unary_, strips_, n_labels_, width_) <=
              Skipping::most_uncertainty;
 }

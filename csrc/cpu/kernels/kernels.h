@@ -194,6 +194,17 @@ struct Due {
   int count;
 };
 
+// A pass in one channel over the points of one strip, for two labels (cpu/two_labels.h).
+struct TwoLabelsPass {
+  UnarySource unary;  // read by the first pass
+  UnaryStats* stats;
+  float* log_odds;  // (n) U(1) - U(0), written by the first pass
+  const Message* messages;
+  int n_messages;
+  LabelStrip out;        // .data null: not wanted
+  std::int32_t* labels;  // (n) or null
+};
+
 struct Table {
   const char* name;
   void (*find_simplices)(const SimplexFrame& frame, SimplexBatch* batch);
@@ -204,6 +215,8 @@ struct Table {
   void (*load_coarse)(LabelStrip in, UnaryKind kind, std::int64_t n, int n_labels, int width,
                       float* rows, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
+  void (*two_labels_start)(TwoLabelsPass* pass);
+  void (*two_labels_step)(TwoLabelsPass* pass);
   // The first pass splats softmax(-U) without keeping it.
   void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
   // What softmax(-U) leaves to other labels than the first at one point; scratch is (8, width).

@@ -10,52 +10,67 @@ namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
 
-// Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
-template <class V, int W>
-CRFSEG_APART void softmax_block(float* rows, int n, int vectors) {
-  const int lanes = Lanes<V>::count;
-  const int count = W > 0 ? W : vectors;
-  const int width = count * lanes;
+// reduced[p] = op over what f(p, place, vector) makes of each vector of row p; as many rows as V
+// has lanes are reduced together.
+template <class Op, class V, class F>
+CRFSEG_INLINE void reduce_each(float* rows, int n, int width, V start, float* reduced, F&& f) {
   V part[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    float* group = rows + first * width;  // a batch is full rows of memory even where n ends early
-    for (int p = 0; p < lanes; ++p) {
-      V top = load<V>(group + p * width);
-      for (int x = 1; x < count; ++x) top = maximum(top, load<V>(group + p * width + x * lanes));
-      part[p] = top;
+  for (int first = 0; first < n; first += Lanes<V>::count) {
+    for (int p = 0; p < Lanes<V>::count; ++p) {
+      float* row = rows + (first + p) * width;
+      part[p] = start;
+      for_vectors<V>(width, [&](auto vector, int x) __attribute__((always_inline)) {
+        part[p] = accumulated<Op>(part[p], f(first + p, row + x, vector));
+      });
     }
-    const V top = reduce_rows<Max>(part);
-    for (int p = 0; p < lanes; ++p) {
-      V sum = {};
-      for (int x = 0; x < count; ++x) {
-        float* place = group + p * width + x * lanes;
-        const V e = exp2_nonpositive((load<V>(place) - top[p]) * log2_e);
-        store<V>(place, e);
-        sum += e;
-      }
-      part[p] = sum;
-    }
-    const V inverse = 1.0F / reduce_rows<Sum>(part);
-    for (int p = 0; p < lanes; ++p) {
-      for (int x = 0; x < count; ++x) {
-        float* place = group + p * width + x * lanes;
-        store<V>(place, load<V>(place) * inverse[p]);
-      }
-    }
+    store<V>(reduced + first, reduce_rows<Op>(part));
+  }
+}
+
+enum { most_batched = 32 };  // points in a batch
+
+// Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
+// Rows are `known_width` floats, or if that is 0 `width`, and are taken in groups of as many as V
+// has lanes: a batch is full rows of memory even where n ends early. Each step is done for many
+// rows, for each waits for the one before.
+template <class V, int known_width>
+CRFSEG_APART void softmax_block(float* rows, int n, int any_width) {
+  const int width = known_width > 0 ? known_width : any_width;
+  float top[most_batched], sum[most_batched];
+  n = (n + Lanes<V>::count - 1) / Lanes<V>::count * Lanes<V>::count;
+  reduce_each<Max>(rows, n, width, V{} + 2.0F * log_zero, top,
+                   [&](int, const float* place, auto vector)
+                       __attribute__((always_inline)) { return load<decltype(vector)>(place); });
+  for (int p = 0; p < n; ++p) top[p] *= fuses_multiply_add ? log2_e : 1.0F;
+  reduce_each<Sum>(rows, n, width, V{}, sum,
+                   [&](int p, float* place, auto vector) __attribute__((always_inline)) {
+                     const auto z = load<decltype(vector)>(place);
+                     const auto e = exp2_nonpositive(fuses_multiply_add ? z * log2_e - top[p]
+                                                                        : (z - top[p]) * log2_e);
+                     store(place, e);
+                     return e;
+                   });
+  for (int p = 0; p < n; ++p) sum[p] = 1.0F / sum[p];
+  for (int p = 0; p < n; ++p) {
+    float* row = rows + p * width;
+    for_vectors<V>(width, [&](auto vector, int x) __attribute__((always_inline)) {
+      store(row + x, load<decltype(vector)>(row + x) * sum[p]);
+    });
   }
 }
 
 CRFSEG_INLINE void softmax(float* rows, int n, int width) {
-  if (width == 4) return softmax_block<V4, 1>(rows, n, 1);
-  switch (width / 8) {
-    case 1:
-      return softmax_block<Wide, per_slab>(rows, n, 0);
-    case 2:
-      return softmax_block<Wide, 2 * per_slab>(rows, n, 0);
-    case 3:
-      return softmax_block<Wide, 3 * per_slab>(rows, n, 0);
+  switch (width) {
+    case 4:
+      return softmax_block<V4, 4>(rows, n, width);
+    case 8:
+      return softmax_block<Wide, 8>(rows, n, width);
+    case 16:
+      return softmax_block<Wide, 16>(rows, n, width);
+    case 24:
+      return softmax_block<Wide, 24>(rows, n, width);
     default:
-      return softmax_block<Wide, 0>(rows, n, width / 8 * per_slab);
+      return softmax_block<Wide, 0>(rows, n, width);
   }
 }
 
@@ -67,35 +82,32 @@ CRFSEG_INLINE void copy_row(const float* from, int width, float* to) {
   for (int x = 0; x < width; x += 4) store<V4>(to + x, load<V4>(from + x));
 }
 
-// Calls f(label, values) with the values of eight points, labels in order. Rows behind the last
-// point must be readable.
-template <class F>
+// Calls f(label, values) with the values of as many points as there are lanes, labels in order.
+// Rows behind the last point must be readable.
+template <class V, class F>
 CRFSEG_INLINE void for_labels(const float* rows, int n_labels, int width, F&& f) {
-  for (int first = 0; first < n_labels; first += 8) {
-    V8 block[8] = {};
-    for (int p = 0; p < 8; ++p) {
-      if (width == 4) {
-        __builtin_memcpy(&block[p], rows + p * width, sizeof(V4));
-      } else {
-        block[p] = load<V8>(rows + p * width + first);
-      }
-    }
+  const int lanes = Lanes<V>::count;
+  for (int first = 0; first < n_labels; first += lanes) {
+    V block[Lanes<V>::count];
+    for (int p = 0; p < lanes; ++p) block[p] = load<V>(rows + p * width + first);
     transpose(block);
-    for (int i = 0; i < 8 && first + i < n_labels; ++i) f(first + i, block[i]);
+    for (int i = 0; i < lanes && first + i < n_labels; ++i) f(first + i, block[i]);
   }
 }
 
-CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, int n_labels,
+template <class V>
+CRFSEG_APART void write_rows(const LabelStrip& out, std::int64_t first, int n, int n_labels,
                              int width, const float* q) {
-  for (int p = 0; p < n; p += 8) {
-    const int count = n - p < 8 ? n - p : 8;
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; p += lanes) {
+    const int count = n - p < lanes ? n - p : lanes;
     float* place = out.data + (first + p) * out.point_stride;
-    for_labels(q + p * width, n_labels, width, [&](int label, V8 value) {
-      const V8 shown = value > 2.0F * smallest ? value : V8{};
+    for_labels<V>(q + p * width, n_labels, width, [&](int label, V value) {
+      const V shown = value > 2.0F * smallest ? value : V{};
       float* target = place + label * out.label_stride;
       __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
-      if (count == 8 && out.point_stride == 1) {
-        store<V8>(target, shown);
+      if (count == lanes && out.point_stride == 1) {
+        store<V>(target, shown);
       } else {
         for (int lane = 0; lane < count; ++lane) target[lane * out.point_stride] = shown[lane];
       }
@@ -103,19 +115,34 @@ CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, i
   }
 }
 
+CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, int n_labels,
+                             int width, const float* q) {
+  if (width == 4) return write_rows<V4>(out, first, n, n_labels, width, q);
+  write_rows<Wide>(out, first, n, n_labels, width, q);
+}
+
 // The most probable label of each row, the lowest of several.
-CRFSEG_INLINE void write_labels(const float* q, int n, int n_labels, int width,
-                                std::int32_t* labels) {
-  for (int p = 0; p < n; p += 8) {
-    const int count = n - p < 8 ? n - p : 8;
-    V8 top = V8{} - 1.0F;
-    I8 best = {};
-    for_labels(q + p * width, n_labels, width, [&](int label, V8 value) {
-      best = value > top ? I8{} + label : best;
+template <class V>
+CRFSEG_APART void best_of_rows(const float* q, int n, int n_labels, int width,
+                               std::int32_t* labels) {
+  typedef typename Lanes<V>::Int Int;
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; p += lanes) {
+    const int count = n - p < lanes ? n - p : lanes;
+    V top = V{} - 1.0F;
+    Int best = {};
+    for_labels<V>(q + p * width, n_labels, width, [&](int label, V value) {
+      best = value > top ? Int{} + label : best;
       top = maximum(value, top);
     });
     __builtin_memcpy(labels + p, &best, sizeof(std::int32_t) * count);
   }
+}
+
+CRFSEG_INLINE void write_labels(const float* q, int n, int n_labels, int width,
+                                std::int32_t* labels) {
+  if (width == 4) return best_of_rows<V4>(q, n, n_labels, width, labels);
+  best_of_rows<Wide>(q, n, n_labels, width, labels);
 }
 
 }  // namespace CRFSEG_ISA

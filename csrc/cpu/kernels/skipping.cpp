@@ -48,7 +48,7 @@ CRFSEG_APART void compare_rows(const float* q, const float* before, int n, int w
 CRFSEG_INLINE void compare(const float* q, const float* before, int n, int width, float tolerance,
                            float* moved, float* limit) {
   if (width == 4) return compare_rows<V4>(q, before, n, width, tolerance, moved, limit);
-  compare_rows<V8>(q, before, n, width, tolerance, moved, limit);
+  compare_rows<Wide>(q, before, n, width, tolerance, moved, limit);
 }
 
 template <class V>
@@ -67,10 +67,8 @@ CRFSEG_APART void largest_rows(const float* q, int n, int width, float* top) {
 
 CRFSEG_INLINE void largest_of_rows(const float* q, int n, int width, float* top) {
   if (width == 4) return largest_rows<V4>(q, n, width, top);
-  largest_rows<V8>(q, n, width, top);
+  largest_rows<Wide>(q, n, width, top);
 }
-
-enum { most_batched = 32 };  // points in a batch
 
 template <class Points>
 CRFSEG_INLINE void splat_all(const Message* messages, int n_messages, Points points,
@@ -237,7 +235,7 @@ void active_pass(SkippingPass* pass, Due due) {
     if (width == 4) {
       exchange_rows<V4>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
     } else {
-      exchange_rows<V8>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
+      exchange_rows<Wide>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
     }
     for (int i = 0; i < n; ++i) pass->slots.limit[index[i]] = limit[i] + all.drift[first + i];
     for (int k = 0; k < pass->n_messages && !last; ++k) {

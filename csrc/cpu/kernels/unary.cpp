@@ -11,12 +11,14 @@ namespace CRFSEG_ISA {
 
 constexpr float largest = 3.402823466e38F;
 
-// The values of eight points, whatever the layout; lanes behind `count` repeat the last point.
-CRFSEG_INLINE V8 read_tile(const LabelStrip& in, std::int64_t first, int count, int label) {
+constexpr int lanes = Lanes<Wide>::count;  // points and labels are taken so many at a time
+
+// The values of a tile's points, whatever the layout; lanes behind `count` repeat the last point.
+CRFSEG_INLINE Wide read_tile(const LabelStrip& in, std::int64_t first, int count, int label) {
   const float* place = in.data + label * in.label_stride + first * in.point_stride;
-  if (count == 8 && in.point_stride == 1) return load<V8>(place);
-  V8 value;
-  for (int lane = 0; lane < 8; ++lane) {
+  if (count == lanes && in.point_stride == 1) return load<Wide>(place);
+  Wide value;
+  for (int lane = 0; lane < lanes; ++lane) {
     value[lane] = place[(lane < count ? lane : count - 1) * in.point_stride];
   }
   return value;
@@ -24,8 +26,8 @@ CRFSEG_INLINE V8 read_tile(const LabelStrip& in, std::int64_t first, int count, 
 
 // Of two labels, the foreground's probabilities alone are there.
 template <UnaryKind kind>
-CRFSEG_INLINE V8 read_label(const LabelStrip& in, std::int64_t first, int count, int label) {
-  const V8 value = read_tile(in, first, count, label);
+CRFSEG_INLINE Wide read_label(const LabelStrip& in, std::int64_t first, int count, int label) {
+  const Wide value = read_tile(in, first, count, label);
   return kind == UnaryKind::foreground && label == 0 ? 1.0F - value : value;
 }
 
@@ -34,9 +36,10 @@ CRFSEG_INLINE bool is_probability(UnaryKind kind) {
 }
 
 template <class Int>
-CRFSEG_INLINE bool any(const Int& lanes) {
-  std::int32_t found = 0;
-  for (int lane = 0; lane < 8; ++lane) found |= lanes[lane];
+CRFSEG_INLINE bool any(const Int& mask) {
+  std::int64_t parts[sizeof(Int) / 8], found = 0;
+  __builtin_memcpy(parts, &mask, sizeof(Int));
+  for (std::int64_t part : parts) found |= part;
   return found != 0;
 }
 
@@ -62,8 +65,8 @@ CRFSEG_APART void note_values(LabelStrip in, UnaryKind kind, std::int64_t first,
   }
 }
 
-CRFSEG_INLINE void note_off(UnaryStats* stats, V8 total, std::int64_t first, int count) {
-  const V8 off = absolute(total - 1.0F);
+CRFSEG_INLINE void note_off(UnaryStats* stats, Wide total, std::int64_t first, int count) {
+  const Wide off = absolute(total - 1.0F);
   if (!any(off > stats->off)) return;
   for (int lane = 0; lane < count; ++lane) {
     if (off[lane] > stats->off) {
@@ -74,12 +77,12 @@ CRFSEG_INLINE void note_off(UnaryStats* stats, V8 total, std::int64_t first, int
 }
 
 // log(sum over labels of exp): what turns logits into log-probabilities.
-CRFSEG_INLINE V8 log_sum(const LabelStrip& in, std::int64_t first, int count, int n_labels) {
-  V8 top = read_tile(in, first, count, 0);
+CRFSEG_INLINE Wide log_sum(const LabelStrip& in, std::int64_t first, int count, int n_labels) {
+  Wide top = read_tile(in, first, count, 0);
   for (int label = 1; label < n_labels; ++label) {
     top = maximum(top, read_tile(in, first, count, label));
   }
-  V8 total = {};
+  Wide total = {};
   for (int label = 0; label < n_labels; ++label) {
     total += exp2_nonpositive((read_tile(in, first, count, label) - top) * log2_e);
   }
@@ -88,11 +91,11 @@ CRFSEG_INLINE V8 log_sum(const LabelStrip& in, std::int64_t first, int count, in
 
 // The lowest energy of each point. Energies are counted from it: only differences matter, and
 // messages must not drown in a large common offset.
-CRFSEG_INLINE V8 lowest_energy(const LabelStrip& in, std::int64_t first, int count, int n_labels,
-                               UnaryStats* stats) {
-  V8 lowest = read_tile(in, first, count, 0);
+CRFSEG_INLINE Wide lowest_energy(const LabelStrip& in, std::int64_t first, int count, int n_labels,
+                                 UnaryStats* stats) {
+  Wide lowest = read_tile(in, first, count, 0);
   for (int label = 1; label < n_labels; ++label) {
-    const V8 value = read_tile(in, first, count, label);
+    const Wide value = read_tile(in, first, count, label);
     lowest = lowest < value ? lowest : value;
   }
   for (int lane = 0; lane < count; ++lane) stats->offset += static_cast<double>(lowest[lane]);
@@ -101,26 +104,26 @@ CRFSEG_INLINE V8 lowest_energy(const LabelStrip& in, std::int64_t first, int cou
 
 // log p, log softmax, or minus the energy above the lowest; finite, for it may be mixed
 template <UnaryKind kind>
-CRFSEG_INLINE V8 log_of(V8 value, float clip, V8 shift) {
-  const V8 floor = V8{} + clip;
+CRFSEG_INLINE Wide log_of(Wide value, float clip, Wide shift) {
+  const Wide floor = Wide{} + clip;
   if (is_probability(kind)) return log_positive(value > clip ? value : floor);
-  if (kind == UnaryKind::logits) return maximum(value - shift, V8{} + log_zero);
-  return value > largest ? V8{} + log_zero : shift - value;
+  if (kind == UnaryKind::logits) return maximum(value - shift, Wide{} + log_zero);
+  return value > largest ? Wide{} + log_zero : shift - value;
 }
 
-CRFSEG_INLINE V8 shift_of(const LabelStrip& in, UnaryKind kind, std::int64_t first, int count,
-                          int n_labels, UnaryStats* stats) {
-  if (is_probability(kind)) return V8{};
+CRFSEG_INLINE Wide shift_of(const LabelStrip& in, UnaryKind kind, std::int64_t first, int count,
+                            int n_labels, UnaryStats* stats) {
+  if (is_probability(kind)) return Wide{};
   if (kind == UnaryKind::logits) return log_sum(in, first, count, n_labels);
   return lowest_energy(in, first, count, n_labels, stats);
 }
 
-CRFSEG_INLINE void store_rows(const V8* block, int count, int width, int label, float* rows) {
-  const int labels = width - label < 8 ? width - label : 8;
+CRFSEG_INLINE void store_rows(const Wide* block, int count, int width, int label, float* rows) {
+  const int labels = width - label < lanes ? width - label : lanes;
   for (int lane = 0; lane < count; ++lane) {
     float* place = rows + lane * width + label;
-    if (labels == 8) {
-      store<V8>(place, block[lane]);
+    if (labels == lanes) {
+      store<Wide>(place, block[lane]);
     } else {
       for (int i = 0; i < labels; ++i) place[i] = block[lane][i];
     }
@@ -128,8 +131,8 @@ CRFSEG_INLINE void store_rows(const V8* block, int count, int width, int label, 
 }
 
 // Rows that start from clipped probabilities: divided by their sums.
-CRFSEG_INLINE void normalize_rows(V8 total, int count, int width, float* rows) {
-  const V8 inverse = 1.0F / total;
+CRFSEG_INLINE void normalize_rows(Wide total, int count, int width, float* rows) {
+  const Wide inverse = 1.0F / total;
   for (int lane = 0; lane < count; ++lane) {
     for (int x = 0; x < width; x += 4) {
       float* place = rows + lane * width + x;
@@ -138,7 +141,7 @@ CRFSEG_INLINE void normalize_rows(V8 total, int count, int width, float* rows) {
   }
 }
 
-// What is read of up to eight points.
+// What is read of up to `lanes` points.
 struct Tile {
   const LabelStrip* in;
   float clip;
@@ -154,18 +157,18 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
                                   UnaryStats* stats) {
   const int n_labels = tile.n_labels;
   constexpr bool logs = form == Form::logs;
-  const V8 shift = logs ? shift_of(*tile.in, kind, tile.first, tile.count, n_labels, stats) : V8{};
-  const V8 floor = V8{} + tile.clip;
-  V8 total = {}, clipped_total = {};
-  V8 least = V8{} + stats->low;
-  I8 suspect = {};
-  I8 possible = {};
-  for (int label = 0; label < n_labels; label += 8) {
-    V8 block[8];
-    for (int i = 0; i < 8; ++i) {
-      block[i] = V8{} + (logs ? log_zero : 0.0F);
+  const Wide shift =
+      logs ? shift_of(*tile.in, kind, tile.first, tile.count, n_labels, stats) : Wide{};
+  const Wide floor = Wide{} + tile.clip;
+  Wide total = {}, clipped_total = {};
+  Wide least = Wide{} + stats->low;
+  Lanes<Wide>::Int suspect = {}, possible = {};
+  for (int label = 0; label < n_labels; label += lanes) {
+    Wide block[lanes];
+    for (int i = 0; i < lanes; ++i) {
+      block[i] = Wide{} + (logs ? log_zero : 0.0F);
       if (label + i >= n_labels) continue;
-      const V8 value = read_label<kind>(*tile.in, tile.first, tile.count, label + i);
+      const Wide value = read_label<kind>(*tile.in, tile.first, tile.count, label + i);
       suspect |= !(absolute(value) <= largest);
       possible |= value <= largest;
       least = least < value ? least : value;
@@ -194,8 +197,8 @@ template <UnaryKind kind, Form form>
 CRFSEG_APART void read_kind(const LabelStrip& in, float clip, std::int64_t first, std::int64_t last,
                             std::int64_t n, int n_labels, int width, float* rows,
                             UnaryStats* stats) {
-  for (std::int64_t p = first; p < last; p += 8, rows += 8 * width) {
-    const int count = static_cast<int>(last - p < 8 ? last - p : 8);
+  for (std::int64_t p = first; p < last; p += lanes, rows += lanes * width) {
+    const int count = static_cast<int>(last - p < lanes ? last - p : lanes);
     read_tile_rows<kind, form>({&in, clip, p, count, n_labels, width}, n, rows, stats);
   }
 }

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT
-// Vectors of 4 and 8 floats in GCC's and Clang's vector extension; an instruction set without
-// registers that wide works on halves. Everything is static: see kernels.h.
+// Vectors of 4 and 8 floats in GCC's and Clang's vector extension. Everything is static: see
+// kernels.h.
 #pragma once
 
 #include <cstdint>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace crfseg {
 namespace kernels {
 
 typedef float V4 __attribute__((vector_size(16)));
 typedef float V8 __attribute__((vector_size(32)));
+typedef float V16 __attribute__((vector_size(64)));
 typedef std::int32_t I4 __attribute__((vector_size(16)));
 typedef std::int32_t I8 __attribute__((vector_size(32)));
+typedef std::int32_t I16 __attribute__((vector_size(64)));
 
 template <class V>
 struct Lanes;
@@ -29,6 +34,11 @@ template <>
 struct Lanes<V8> {
   typedef I8 Int;
   enum { count = 8 };
+};
+template <>
+struct Lanes<V16> {
+  typedef I16 Int;
+  enum { count = 16 };
 };
 
 // The widest vector that is one register: GCC keeps wider ones in memory.
@@ -61,6 +71,18 @@ template <class V>
 CRFSEG_INLINE V maximum(V a, V b) {
   return a > b ? a : b;
 }
+// GCC compares and then blends, unless it can tell that neither is a constant.
+#if defined(__SSE2__)
+CRFSEG_INLINE V4 maximum(V4 a, V4 b) { return _mm_max_ps(a, b); }
+#endif
+#if defined(__AVX__)
+CRFSEG_INLINE V8 maximum(V8 a, V8 b) { return _mm256_max_ps(a, b); }
+#endif
+#if defined(__AVX512F__)
+CRFSEG_INLINE V16 maximum(V16 a, V16 b) {
+  return _mm512_maskz_max_ps(0xffff, a, b);  // the plain one makes GCC warn of what it leaves open
+}
+#endif
 template <class V>
 CRFSEG_INLINE V absolute(V a) {
   return a < 0.0F ? -a : a;
@@ -79,58 +101,124 @@ struct Sum {
   }
 };
 
-// Reduces each of as many vectors as there are lanes: lane i of the result is op over rows[i].
+// Of each four lanes the lower or the upper two: of a and b in turn, or first a's and then b's.
+CRFSEG_INLINE V4 lower_in_turn(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 0, 4, 1, 5); }
+CRFSEG_INLINE V4 upper_in_turn(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 2, 6, 3, 7); }
+CRFSEG_INLINE V4 lower_pairs(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 0, 1, 4, 5); }
+CRFSEG_INLINE V4 upper_pairs(V4 a, V4 b) { return CRFSEG_SHUFFLE(I4, a, b, 2, 3, 6, 7); }
+CRFSEG_INLINE V8 lower_in_turn(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+}
+CRFSEG_INLINE V8 upper_in_turn(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+}
+CRFSEG_INLINE V8 lower_pairs(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+}
+CRFSEG_INLINE V8 upper_pairs(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+CRFSEG_INLINE V8 lower_halves(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+}
+CRFSEG_INLINE V8 upper_halves(V8 a, V8 b) {
+  return CRFSEG_SHUFFLE(I8, a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+CRFSEG_INLINE V8 lower_half(V16 v) {
+  V8 halves[2];
+  __builtin_memcpy(halves, &v, sizeof(v));
+  return halves[0];
+}
+CRFSEG_INLINE V8 upper_half(V16 v) {
+  V8 halves[2];
+  __builtin_memcpy(halves, &v, sizeof(v));
+  return halves[1];
+}
+
+// op over what is in `value` and in `so_far`, lane by lane
+template <class Op, class V>
+CRFSEG_INLINE V accumulated(V so_far, V value) {
+  return Op::of(so_far, value);
+}
 template <class Op>
-CRFSEG_INLINE V8 reduce_rows(const V8* rows) {
-  const auto fold1 = [](V8 a, V8 b) __attribute__((always_inline)) {
-    return Op::of(CRFSEG_SHUFFLE(I8, a, b, 0, 8, 2, 10, 4, 12, 6, 14),
-                  CRFSEG_SHUFFLE(I8, a, b, 1, 9, 3, 11, 5, 13, 7, 15));
+CRFSEG_INLINE V8 accumulated(V8 so_far, V16 value) {
+  return Op::of(so_far, Op::of(lower_half(value), upper_half(value)));
+}
+
+// Reduces each of as many vectors as there are lanes: lane i of the result is op over rows[i].
+template <class Op, class V>
+CRFSEG_INLINE V reduce_fours(const V* rows) {  // each four lanes for themselves
+  const auto fold = [](V a, V b) __attribute__((always_inline)) {
+    return Op::of(lower_in_turn(a, b), upper_in_turn(a, b));
   };
-  const auto fold2 = [](V8 a, V8 b) __attribute__((always_inline)) {
-    return Op::of(CRFSEG_SHUFFLE(I8, a, b, 0, 1, 8, 9, 4, 5, 12, 13),
-                  CRFSEG_SHUFFLE(I8, a, b, 2, 3, 10, 11, 6, 7, 14, 15));
-  };
-  const V8 low = fold2(fold1(rows[0], rows[1]), fold1(rows[2], rows[3]));
-  const V8 high = fold2(fold1(rows[4], rows[5]), fold1(rows[6], rows[7]));
-  return Op::of(CRFSEG_SHUFFLE(I8, low, high, 0, 1, 2, 3, 8, 9, 10, 11),
-                CRFSEG_SHUFFLE(I8, low, high, 4, 5, 6, 7, 12, 13, 14, 15));
+  const V low = fold(rows[0], rows[1]), high = fold(rows[2], rows[3]);
+  return Op::of(lower_pairs(low, high), upper_pairs(low, high));
 }
 template <class Op>
 CRFSEG_INLINE V4 reduce_rows(const V4* rows) {
-  const auto fold1 = [](V4 a, V4 b) __attribute__((always_inline)) {
-    return Op::of(CRFSEG_SHUFFLE(I4, a, b, 0, 4, 2, 6), CRFSEG_SHUFFLE(I4, a, b, 1, 5, 3, 7));
-  };
-  const V4 low = fold1(rows[0], rows[1]);
-  const V4 high = fold1(rows[2], rows[3]);
-  return Op::of(CRFSEG_SHUFFLE(I4, low, high, 0, 1, 4, 5),
-                CRFSEG_SHUFFLE(I4, low, high, 2, 3, 6, 7));
+  return reduce_fours<Op>(rows);
+}
+template <class Op>
+CRFSEG_INLINE V8 reduce_rows(const V8* rows) {
+  const V8 low = reduce_fours<Op>(rows), high = reduce_fours<Op>(rows + 4);
+  return Op::of(lower_halves(low, high), upper_halves(low, high));
+}
+
+// Lane i of vector j becomes lane j of vector i.
+template <class V>
+CRFSEG_INLINE void transpose_fours(V* m) {  // each four lanes for themselves
+  const V a = lower_in_turn(m[0], m[1]), b = upper_in_turn(m[0], m[1]);
+  const V c = lower_in_turn(m[2], m[3]), d = upper_in_turn(m[2], m[3]);
+  m[0] = lower_pairs(a, c);
+  m[1] = upper_pairs(a, c);
+  m[2] = lower_pairs(b, d);
+  m[3] = upper_pairs(b, d);
+}
+CRFSEG_INLINE void transpose(V4* m) { transpose_fours(m); }
+CRFSEG_INLINE void transpose(V8* m) {
+  transpose_fours(m);
+  transpose_fours(m + 4);
+  for (int i = 0; i < 4; ++i) {
+    const V8 low = m[i];
+    m[i] = lower_halves(low, m[i + 4]);
+    m[i + 4] = upper_halves(low, m[i + 4]);
+  }
+}
+
+// The vector for as much of a row as fits, where V is that for the rest.
+template <class V>
+struct Front {
+  typedef V Type;
+};
+#if defined(__AVX512F__)
+template <>
+struct Front<V8> {
+  typedef V16 Type;
+};
+#endif
+
+// Calls f(vector, x) with the type of each vector that a row of `width` floats is made of, a
+// multiple of V's, and the place of its first lane.
+template <class V, class F>
+CRFSEG_INLINE void for_vectors(int width, F&& f) {
+  typedef typename Front<V>::Type Wider;
+  int x = 0;
+  for (; x + Lanes<Wider>::count <= width; x += Lanes<Wider>::count) f(Wider{}, x);
+  for (; x < width; x += Lanes<V>::count) f(V{}, x);
 }
 
 constexpr float log2_e = 1.44269504F;
+// Whether x * y - z is one operation, rounded once: even where x * y and z are large and near.
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool fuses_multiply_add = true;
+#else
+constexpr bool fuses_multiply_add = false;
+#endif
 
 // Nothing is less probable than this: products of weights and probabilities then never become
 // denormal numbers, which are slow. Results at the bound are taken for 0 where they are read.
 constexpr float log2_smallest = -80.0F;
 constexpr float smallest = 8.2718061e-25F;
-
-// Lane i of vector j becomes lane j of vector i.
-CRFSEG_INLINE void transpose(V8* m) {
-  V8 a[8], b[8];
-  for (int i = 0; i < 8; i += 2) {
-    a[i] = CRFSEG_SHUFFLE(I8, m[i], m[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-    a[i + 1] = CRFSEG_SHUFFLE(I8, m[i], m[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    for (int k = 0; k < 2; ++k) {
-      b[i + k] = CRFSEG_SHUFFLE(I8, a[i + k], a[i + k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-      b[i + k + 2] = CRFSEG_SHUFFLE(I8, a[i + k], a[i + k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-  }
-  for (int i = 0; i < 4; ++i) {
-    m[i] = CRFSEG_SHUFFLE(I8, b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-    m[i + 4] = CRFSEG_SHUFFLE(I8, b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-  }
-}
 
 // 2^x for x <= 0 to 2e-7 relative, but at least `smallest`.
 template <class V>
