@@ -25,7 +25,7 @@ _ROUNDING = 1e-5  # of the range: what interpolation in float32 may overshoot
 class Levels(NamedTuple):
     """An image whose differences, times ``scale``, are in levels of 0..255."""
 
-    values: NDArray[np.float32]  # (*spatial, K), C-contiguous
+    values: NDArray[Any]  # (*spatial, K), C-contiguous, uint8, uint16 or float32
     scale: float
 
 
@@ -109,9 +109,10 @@ def to_levels(where: str, name: str, array: NDArray[Any], image_range: Range | N
         ValueError: if values are not finite or outside the range.
     """
     low, high = image_range or _range_of(where, name, array.dtype)
+    if image_range is None and array.dtype in _RANGES:
+        return Levels(np.ascontiguousarray(array), 255.0 / (high - low))
     values = np.ascontiguousarray(array, np.float32)
-    if image_range is not None or array.dtype not in _RANGES:
-        _check_values(where, name, values, (low, high), given=image_range is not None)
+    _check_values(where, name, values, (low, high), given=image_range is not None)
     if low != 0.0:
         values = values - np.float32(low)
     return Levels(values, 255.0 / (high - low))

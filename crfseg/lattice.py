@@ -210,7 +210,7 @@ class PixelFeatures(NamedTuple):
 
     height: int
     width: int
-    channels: NDArray[np.float32] | None  # (H, W, K)
+    channels: NDArray[Any] | None  # (H, W, K), C-contiguous, uint8, uint16 or float32
     inverse_sigmas: NDArray[np.float32]  # (2 + K,), what all are multiplied by
 
     @property

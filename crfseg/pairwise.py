@@ -219,7 +219,7 @@ def _inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
 
 
 def _grid_features(
-    grid: Grid, channels: NDArray[np.float32] | None, inverse_sigmas: NDArray[np.float32]
+    grid: Grid, channels: NDArray[Any] | None, inverse_sigmas: NDArray[np.float32]
 ) -> NDArray[np.float32] | PixelFeatures:
     """(N, d) coordinates x, y (, z) and channels of a grid of points, times ``inverse_sigmas``."""
     if len(grid) == 2:

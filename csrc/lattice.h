@@ -32,11 +32,14 @@ constexpr int max_passes = 8;
 
 struct BlurPlan;  // cpu/blur_plan.h
 
+enum class ChannelType : int { uint8, uint16, float32 };
+
 // Points row by row, whose features are x, y and the channels (height, width, n_channels) of each,
 // times inverse sigmas (2 + n_channels).
 struct PixelGrid {
   std::int64_t height, width;
-  const float* channels;
+  const void* channels;
+  ChannelType type;
   int n_channels;
   const float* inverse_sigmas;
 };
@@ -55,8 +58,10 @@ class Lattice {
           std::int64_t max_bytes = 0);
 
   std::int64_t nbytes() const;
-  // (n_points) the filter of ones, K 1 / gain; found once.
-  const Buffer<float>& normalizer(int threads) const;
+  // (n_points) the filter of ones, K 1 / gain.
+  Buffer<float> normalizer(int threads) const;
+  // (n_points) 1 / normalizer, or its square root; found once.
+  const Buffer<float>& inverse_normalizer(bool root, int threads) const;
   // How the blur walks the vertices.
   const BlurPlan& blur_plan() const { return *blur_plan_; }
   std::int64_t n_local() const { return local_begin.back(); }
@@ -81,7 +86,7 @@ class Lattice {
           int threads, std::int64_t max_bytes);
 
   mutable std::mutex normalizer_mutex_;
-  mutable Buffer<float> normalizer_;
+  mutable Buffer<float> inverse_, root_of_inverse_;
   std::shared_ptr<const BlurPlan> blur_plan_;
 };
 

@@ -25,8 +25,15 @@ std::shared_ptr<Lattice> build(const ContiguousFloats& features, std::vector<int
                                    threads, max_bytes);
 }
 
+ChannelType channel_type(const py::array& image) {
+  if (py::isinstance<py::array_t<std::uint8_t>>(image)) return ChannelType::uint8;
+  if (py::isinstance<py::array_t<std::uint16_t>>(image)) return ChannelType::uint16;
+  expect(py::isinstance<FloatArray>(image), "expected an image of uint8, uint16 or float32");
+  return ChannelType::float32;
+}
+
 std::shared_ptr<Lattice> build_of_pixels(py::ssize_t height, py::ssize_t width,
-                                         const std::optional<ContiguousFloats>& image,
+                                         const std::optional<py::array>& image,
                                          const ContiguousFloats& inverse_sigmas,
                                          std::vector<int> fill, int passes, int threads,
                                          std::int64_t max_bytes) {
@@ -34,12 +41,17 @@ std::shared_ptr<Lattice> build_of_pixels(py::ssize_t height, py::ssize_t width,
   expect(inverse_sigmas.size() == 2 + n_channels && n_channels <= 14,
          "expected one sigma per feature, 2 to 16");
   if (image) {
-    expect(image->ndim() == 3 && image->shape(0) == height && image->shape(1) == width,
-           "expected an image of (height, width, K)");
+    expect(image->ndim() == 3 && image->shape(0) == height && image->shape(1) == width &&
+               (image->flags() & py::array::c_style) != 0,
+           "expected a contiguous image of (height, width, K)");
   }
   expect(passes >= 1 && passes <= max_passes, "expected passes from 1 to 8");
-  const PixelGrid pixels{height, width, image ? image->data() : nullptr,
-                         static_cast<int>(n_channels), inverse_sigmas.data()};
+  const PixelGrid pixels{height,
+                         width,
+                         image ? image->data() : nullptr,
+                         image ? channel_type(*image) : ChannelType::float32,
+                         static_cast<int>(n_channels),
+                         inverse_sigmas.data()};
   const py::gil_scoped_release release;
   return std::make_shared<Lattice>(pixels, std::move(fill), passes, threads, max_bytes);
 }
@@ -68,7 +80,7 @@ FloatArray normalizer(const Lattice& lattice, int threads) {
   FloatArray out(lattice.n_points);
   {
     const py::gil_scoped_release release;
-    const Buffer<float>& sums = lattice.normalizer(threads);
+    const Buffer<float> sums = lattice.normalizer(threads);
     std::copy(sums.begin(), sums.end(), out.mutable_data());
   }
   return scaled_by_gain(lattice, std::move(out));

@@ -15,17 +15,19 @@ constexpr int lanes = 8;
 
 // Lowest and highest of every column, by place modulo the rows' length. Values that are not finite
 // come out as bounds that are not.
-void scan(const float* values, std::int64_t n_rows, int n_columns, float* lo, float* hi) {
+template <class T>
+void scan(const T* values, std::int64_t n_rows, int n_columns, float* lo, float* hi) {
   const int period = lanes * n_columns;
   const float infinity = std::numeric_limits<float>::infinity();
   std::vector<float> low(static_cast<std::size_t>(period), infinity);
   std::vector<float> high(static_cast<std::size_t>(period), -infinity);
   std::vector<float> nothing(static_cast<std::size_t>(period), 0.0F);  // or NaN
-  const auto add = [&](const float* at, int n) {
+  const auto add = [&](const T* at, int n) {
     for (int i = 0; i < n; ++i) {
-      low[i] = at[i] < low[i] ? at[i] : low[i];
-      high[i] = at[i] > high[i] ? at[i] : high[i];
-      nothing[i] += at[i] * 0.0F;
+      const auto value = static_cast<float>(at[i]);
+      low[i] = value < low[i] ? value : low[i];
+      high[i] = value > high[i] ? value : high[i];
+      nothing[i] += value * 0.0F;
     }
   };
   const std::int64_t n_blocks = n_rows / lanes;
@@ -48,14 +50,29 @@ Features::Features(const float* rows, int dim) : columns_(rows), n_columns_(dim)
 
 Features::Features(const PixelGrid& pixels)
     : columns_(pixels.channels),
+      type_(pixels.type),
       n_columns_(pixels.n_channels),
       dim_(2 + pixels.n_channels),
       width_(pixels.width),
       inverse_sigmas_(pixels.inverse_sigmas, pixels.inverse_sigmas + dim_) {}
 
+// Calls f with the columns of the points from this one on, as what they are.
+template <class F>
+void Features::with_columns(std::int64_t point, F&& f) const {
+  const std::int64_t first = point * n_columns_;
+  switch (type_) {
+    case ChannelType::uint8:
+      return f(static_cast<const std::uint8_t*>(columns_) + first);
+    case ChannelType::uint16:
+      return f(static_cast<const std::uint16_t*>(columns_) + first);
+    case ChannelType::float32:
+      return f(static_cast<const float*>(columns_) + first);
+  }
+}
+
 void Features::load(std::int64_t first, int count, float (*block)[kernels::simplex_batch]) const {
-  const float* from = columns_ + first * n_columns_;
   if (width_ == 0) {
+    const float* from = static_cast<const float*>(columns_) + first * dim_;
     for (int axis = 0; axis < dim_; ++axis) {
       for (int i = 0; i < count; ++i) block[axis][i] = from[i * dim_ + axis];
     }
@@ -69,10 +86,14 @@ void Features::load(std::int64_t first, int count, float (*block)[kernels::simpl
     x = 0;
     ++y;
   }
-  for (int c = 0; c < n_columns_; ++c) {
-    const float inverse = inverse_sigmas_[2 + c];
-    for (int i = 0; i < count; ++i) block[2 + c][i] = from[i * n_columns_ + c] * inverse;
-  }
+  with_columns(first, [&](const auto* from) {
+    for (int c = 0; c < n_columns_; ++c) {
+      const float inverse = inverse_sigmas_[2 + c];
+      for (int i = 0; i < count; ++i) {
+        block[2 + c][i] = static_cast<float>(from[i * n_columns_ + c]) * inverse;
+      }
+    }
+  });
 }
 
 FeatureRange Features::range(std::int64_t begin, std::int64_t end) const {
@@ -81,8 +102,10 @@ FeatureRange Features::range(std::int64_t begin, std::int64_t end) const {
   FeatureRange range{std::vector<float>(dim, infinity), std::vector<float>(dim, -infinity)};
   const int n_positions = dim_ - n_columns_;
   if (n_columns_ > 0) {
-    scan(columns_ + begin * n_columns_, end - begin, n_columns_, range.lo.data() + n_positions,
-         range.hi.data() + n_positions);
+    with_columns(begin, [&](const auto* from) {
+      scan(from, end - begin, n_columns_, range.lo.data() + n_positions,
+           range.hi.data() + n_positions);
+    });
   }
   if (width_ == 0) return range;
   const bool one_row = begin / width_ == (end - 1) / width_;

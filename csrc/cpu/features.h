@@ -29,9 +29,12 @@ class Features {
 
  private:
   FeatureRange range(std::int64_t begin, std::int64_t end) const;
+  template <class F>
+  void with_columns(std::int64_t point, F&& f) const;
   [[noreturn]] void explain_non_finite(const Strips& strips) const;
 
-  const float* columns_;  // (n, n_columns)
+  const void* columns_;  // (n, n_columns)
+  ChannelType type_ = ChannelType::float32;
   int n_columns_, dim_;
   std::int64_t width_ = 0;  // of an image; 0: columns are features
   std::vector<float> inverse_sigmas_;

@@ -49,7 +49,7 @@ class FieldKernel {
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
   std::int64_t nbytes() const {
-    return (rows_ ? rows_->nbytes() : 0) + scales_.nbytes() + self_.nbytes();
+    return (rows_ ? rows_->nbytes() : 0) + self_.nbytes();
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <utility>
 
 #include "cpu/dispatch.h"
 #include "cpu/scales.h"
@@ -64,14 +65,27 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
 
 }  // namespace
 
-const Buffer<float>& Lattice::normalizer(int threads) const {
+Buffer<float> Lattice::normalizer(int threads) const {
+  Buffer<float> sums(n_points);
+  filter(*this, Scales{}, false, nullptr, 1, threads, sums.data());
+  return sums;
+}
+
+const Buffer<float>& Lattice::inverse_normalizer(bool root, int threads) const {
   const std::lock_guard<std::mutex> lock(normalizer_mutex_);
-  if (normalizer_.size() != n_points) {
-    Buffer<float> sums(n_points);
-    filter(*this, Scales{}, false, nullptr, 1, threads, sums.data());
-    normalizer_ = std::move(sums);
-  }
-  return normalizer_;
+  Buffer<float>& found = root ? root_of_inverse_ : inverse_;
+  if (found.size() == n_points) return found;
+  Buffer<float> values = normalizer(threads);
+  parallel_ranges(n_points, 16384, threads, [&](std::int64_t first, std::int64_t last) {
+    float* at = values.data();
+    if (root) {
+      for (std::int64_t p = first; p < last; ++p) at[p] = 1.0F / std::sqrt(at[p]);
+    } else {
+      for (std::int64_t p = first; p < last; ++p) at[p] = 1.0F / at[p];
+    }
+  });
+  found = std::move(values);
+  return found;
 }
 
 Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
@@ -80,20 +94,10 @@ Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
                 normalization == Normalization::symmetric) {
   if (normalization == Normalization::none) {
     gain_ = static_cast<float>(lattice_gain(lattice.dim, lattice.fill, lattice.passes));
-    return;
+  } else {
+    const bool root = normalization == Normalization::symmetric;
+    scale_ = lattice.inverse_normalizer(root, threads).data();
   }
-  const bool root = normalization == Normalization::symmetric;
-  const Buffer<float>& sums = lattice.normalizer(threads);
-  scale_.resize(sums.size());
-  parallel_ranges(sums.size(), 16384, threads, [&](std::int64_t first, std::int64_t last) {
-    const float* from = sums.data();
-    float* to = scale_.data();
-    if (root) {
-      for (std::int64_t p = first; p < last; ++p) to[p] = 1.0F / std::sqrt(from[p]);
-    } else {
-      for (std::int64_t p = first; p < last; ++p) to[p] = 1.0F / from[p];
-    }
-  });
 }
 
 void lattice_filter(const Lattice& lattice, Normalization normalization, bool transpose,

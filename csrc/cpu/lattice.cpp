@@ -234,8 +234,9 @@ Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int>
 }
 
 std::int64_t Lattice::nbytes() const {
+  const std::lock_guard<std::mutex> lock(normalizer_mutex_);
   return corner_row.nbytes() + corner_weight.nbytes() + local_vertex.nbytes() +
-         blur_plan_->nbytes() +
+         blur_plan_->nbytes() + inverse_.nbytes() + root_of_inverse_.nbytes() +
          static_cast<std::int64_t>(local_begin.size() * sizeof(std::int64_t));
 }
 

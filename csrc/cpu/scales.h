@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A normalisation as diagonal matrices around the filter: K~ = diag(slice) gain K diag(splat).
-// Where both are there they are the same.
+// Where both are there they are the same. They lie with the lattice, which has to live as long.
 #pragma once
 
-#include "buffer.h"
+#include <cstdint>
+
 #include "lattice.h"
 
 namespace crfseg {
@@ -15,19 +16,14 @@ class Scales {
 
   // What the points from `point` on are multiplied by when sliced and when splat; null stands for
   // ones.
-  const float* slice(std::int64_t point) const {
-    return on_slice_ ? scale_.data() + point : nullptr;
-  }
-  const float* splat(std::int64_t point) const {
-    return on_splat_ ? scale_.data() + point : nullptr;
-  }
+  const float* slice(std::int64_t point) const { return on_slice_ ? scale_ + point : nullptr; }
+  const float* splat(std::int64_t point) const { return on_splat_ ? scale_ + point : nullptr; }
   float gain() const { return gain_; }
-  std::int64_t nbytes() const { return scale_.nbytes(); }
 
  private:
   float gain_ = 1.0F;
   bool on_slice_ = false, on_splat_ = false;
-  Buffer<float> scale_;
+  const float* scale_ = nullptr;  // the lattice's
 };
 
 }  // namespace crfseg

@@ -225,7 +225,8 @@ void pixels_are_rows_of_features(std::int64_t height, std::int64_t width, int ch
     }
   }
   const Lattice rows(features.data(), height * width, 2 + channels, {1}, 1, 2);
-  const crfseg::PixelGrid grid{height, width, values.data(), channels, inverse.data()};
+  const crfseg::PixelGrid grid{height,   width,         values.data(), crfseg::ChannelType::float32,
+                               channels, inverse.data()};
   const Lattice pixels(grid, {1}, 1, 2);
   CHECK(same(rows.corner_row, pixels.corner_row));
   CHECK(same(rows.corner_weight, pixels.corner_weight));
@@ -237,7 +238,8 @@ void bad_pixels_are_named() {
   std::vector<float> channels(60, 1.0F);
   channels[31] = NAN;
   std::vector<float> inverse{1.0F, 1.0F, 1.0F};
-  const crfseg::PixelGrid grid{6, 10, channels.data(), 1, inverse.data()};
+  const crfseg::PixelGrid grid{
+      6, 10, channels.data(), crfseg::ChannelType::float32, 1, inverse.data()};
   const auto bad_axis = [&] {
     try {
       Lattice(grid, {}, 1, 2);
