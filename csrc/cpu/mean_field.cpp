@@ -246,7 +246,8 @@ bool MeanField::should_skip(const InferenceOptions& options) const {
   if (options.skip != Skip::where_it_pays) {
     return options.skip == Skip::always && options.iterations > 2;
   }
-  return options.iterations >= Skipping::worthwhile_iterations &&
+  return options.iterations >= Skipping::fewest_iterations &&
+         options.iterations <= Skipping::most_iterations &&
          Skipping::sampled_uncertainty(unary_, strips_, n_labels_, width_) <=
              Skipping::most_uncertainty;
 }

@@ -8,7 +8,7 @@ using crfseg::Buffer;
 namespace {
 
 void memory_is_aligned_and_counted() {
-  const std::int64_t huge = crfseg::smallest_on_huge_pages / 4;  // where huge pages begin
+  const std::int64_t huge = crfseg::huge_page / 4;
   for (std::int64_t size : {std::int64_t{1}, std::int64_t{15}, std::int64_t{16}, std::int64_t{17},
                             std::int64_t{1000}, huge - 1, huge, huge + 1}) {
     Buffer<float> buffer(size);

@@ -19,7 +19,8 @@ CRFSEG_INLINE void differences(const float* z, float* s) {
   for (int i = 0; i < batched; i += Lanes<Wide>::count) {
     const Wide odds = load<Wide>(z + i);
     const Wide e = fading(odds);
-    const Wide size = (1.0F - e) / (1.0F + e);
+    // Even odds must stay even: an error of rounding there would grow from iteration to iteration.
+    const Wide size = maximum((1.0F - e) / (1.0F + e), Wide{});
     store<Wide>(s + i, odds < 0.0F ? -size : size);
   }
 }
