@@ -69,6 +69,13 @@ class Lattice {
     return local_begin[strip + 1] - local_begin[strip];
   }
 
+  // The row that a corner of one of the strip's points has.
+  std::uint32_t row_of(std::int64_t strip, std::int64_t point, int corner) const {
+    const std::int64_t i = point * (dim + 1) + corner;
+    const Buffer<std::uint32_t>& wide = wide_corner_row[strip];
+    return wide.size() > 0 ? wide[i - strips.begin(strip) * (dim + 1)] : corner_row[i];
+  }
+
   std::int64_t n_points = 0, n_vertices = 0;  // 64-bit: a 50k x 50k image has 1.5e10 corners
   int dim = 0, passes = 1;
   std::vector<int> fill;
@@ -76,8 +83,9 @@ class Lattice {
 
   // Points see the vertices through their strip's own rows, numbered from 0 in order of first
   // touch.
-  Buffer<std::uint32_t> corner_row;       // (n_points, dim + 1)
-  Buffer<float> corner_weight;            // (n_points, dim + 1), barycentric
+  Buffer<std::uint16_t> corner_row;  // (n_points, dim + 1) where they hold the strip's rows,
+  std::vector<Buffer<std::uint32_t>> wide_corner_row;  // (strips) or else (its points, dim + 1)
+  Buffer<float> corner_weight;                         // (n_points, dim + 1), barycentric
   std::vector<std::int64_t> local_begin;  // (strips + 1) first row of each strip in all rows
   Buffer<std::uint32_t> local_vertex;     // (n_local) the vertex behind a row
 

@@ -144,6 +144,7 @@ class MeanField {
                         Inference* result);
   void infer_fully(LabelView<const float> start, const InferenceOptions& options,
                    LabelView<float> out, std::int32_t* labels, Inference* result);
+  bool result_can_wait(LabelView<float> out) const;
   Totals run(const Pass& pass);
   void exchange(int threads);
   void load_q(LabelView<const float> q, int threads);

@@ -26,6 +26,9 @@ void give_back(Block block) noexcept;
 Block new_block(std::size_t bytes, bool whole = true);
 void free_block(Block block) noexcept;
 
+// Gives the pages of a range back to the system: what it held is lost.
+void release_pages(void* data, std::size_t bytes) noexcept;
+
 // Free memory between blocks is kept for the blocks to come. This gives it back to the system.
 void release_free_memory() noexcept;
 

@@ -17,6 +17,11 @@ struct LabelView {
     return data[label * label_stride + point * point_stride];
   }
   explicit operator bool() const { return data != nullptr; }
+  std::int64_t nbytes() const { return n_labels * n_points * std::int64_t{sizeof(T)}; }
+  bool is_one_piece() const {
+    return (point_stride == 1 && label_stride == n_points) ||
+           (label_stride == 1 && point_stride == n_labels);
+  }
 };
 
 // The points are worked on in strips of a size that depends on nothing but their number: sums are

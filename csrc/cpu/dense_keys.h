@@ -28,12 +28,13 @@ inline bool keys_are_dense(const KeyRanges& ranges, const std::vector<KeyRanges>
 
 // As StripBuilder::build.
 inline void build_dense_strip(const KeyRanges& ranges, const Features& features, std::int64_t begin,
-                              std::int64_t end, Lattice* lattice, GrowingBuffer<NarrowKey>* keys) {
-  each_batch(ranges.frame(true), features, begin, end, lattice,
+                              std::int64_t end, Lattice* lattice, std::uint32_t* rows,
+                              GrowingBuffer<NarrowKey>* keys) {
+  each_batch(ranges.frame(true), features, begin, end, lattice, rows,
              [](std::int64_t, const kernels::SimplexBatch&) {});
   const int corners = ranges.dim + 1;
-  std::uint32_t* first = lattice->corner_row.data() + begin * corners;
-  std::uint32_t* last = lattice->corner_row.data() + end * corners;
+  std::uint32_t* first = rows;
+  std::uint32_t* last = rows + (end - begin) * corners;
   std::uint32_t lowest = ~0U, highest = 0;
   for (const std::uint32_t* key = first; key < last; ++key) {
     lowest = std::min(lowest, *key);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "cpu/corners.h"
+
 namespace crfseg {
 namespace {
 
@@ -76,10 +78,8 @@ FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mo
 
 kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool splat) {
   const std::int64_t begin = lattice_->strips.begin(strip);
-  const std::int64_t corner = begin * (lattice_->dim + 1);
   kernels::Message m{};
-  m.at = {lattice_->dim + 1, lattice_->corner_row.data() + corner,
-          lattice_->corner_weight.data() + corner};
+  m.at = corners_of(*lattice_, strip);
   m.slice_scale = scales_.slice(begin);
   m.splat_scale = scales_.splat(begin);
   if (excludes_self()) {

@@ -42,15 +42,14 @@ class FieldKernel {
 
   const Lattice& lattice() const { return *lattice_; }
   VertexRows& rows() { return *rows_; }
-  // Whether the sums of splats are to survive blurs.
+  // Whether the sums of splats are to survive blurs. Makes rows where there are none.
   void keep_sums(bool keep);
+  void drop_rows() { rows_.reset(); }
   // One channel, for the difference of two labels.
   void hold_difference();
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
-  std::int64_t nbytes() const {
-    return (rows_ ? rows_->nbytes() : 0) + self_.nbytes();
-  }
+  std::int64_t nbytes() const { return (rows_ ? rows_->nbytes() : 0) + self_.nbytes(); }
 
  private:
   std::shared_ptr<const Lattice> lattice_;

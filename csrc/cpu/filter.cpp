@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "cpu/corners.h"
 #include "cpu/dispatch.h"
 #include "cpu/scales.h"
 #include "cpu/vertex_rows.h"
@@ -28,23 +29,17 @@ void copy_rows(const float* values, std::int64_t n, std::int64_t n_channels, flo
 void filter(const Lattice& lattice, const Scales& scales, bool transpose, const float* values,
             std::int64_t n_channels, int threads, float* out) {
   const int width = row_width(n_channels);
-  const int corners = lattice.dim + 1;
   const bool padded = width != n_channels;
   VertexRows rows(lattice, width);
   // What blurred rows are to be multiplied by is taken in before they grow.
   const float gain = scales.gain() * rows.gain();
-  const auto strip_corners = [&](std::int64_t begin) {
-    return kernels::Corners{corners, lattice.corner_row.data() + begin * corners,
-                            lattice.corner_weight.data() + begin * corners};
-  };
-
   parallel_for(lattice.strips.count, threads, [&](std::int64_t s) {
     const std::int64_t begin = lattice.strips.begin(s);
     const std::int64_t n = lattice.strips.end(s) - begin;
     Buffer<float> copy(n * width);
     copy_rows(values != nullptr ? values + begin * n_channels : nullptr, n, n_channels, gain, width,
               copy.data());
-    active_kernels().splat(strip_corners(begin),
+    active_kernels().splat(corners_of(lattice, s),
                            transpose ? scales.slice(begin) : scales.splat(begin), copy.data(), n,
                            width, rows.cleared_rows(s));
   });
@@ -54,7 +49,7 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
     const std::int64_t n = lattice.strips.end(s) - begin;
     float* target = out + begin * n_channels;
     Buffer<float> copy(padded ? n * width : 0);
-    active_kernels().slice(strip_corners(begin),
+    active_kernels().slice(corners_of(lattice, s),
                            transpose ? scales.splat(begin) : scales.slice(begin), rows.blurred(s),
                            n, width, padded ? copy.data() : target);
     for (std::int64_t p = 0; padded && p < n; ++p) {

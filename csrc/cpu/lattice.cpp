@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -129,14 +130,29 @@ void add_missing(Neighbours<Key, Index>* neighbours, int at_least, int threads,
   index->append(frequent_keys(missing, at_least, threads));
 }
 
+void keep_rows(Buffer<std::uint32_t> rows, std::size_t n_local, std::int64_t strip,
+               Lattice* lattice) {
+  if (n_local > std::size_t{std::numeric_limits<std::uint16_t>::max()} + 1) {
+    lattice->wide_corner_row[strip] = std::move(rows);
+    return;
+  }
+  std::uint16_t* to =
+      lattice->corner_row.data() + lattice->strips.begin(strip) * (lattice->dim + 1);
+  for (std::int64_t i = 0; i < rows.size(); ++i) to[i] = static_cast<std::uint16_t>(rows[i]);
+}
+
 // Returns the table of neighbours (see BlurPlan).
 template <class Key, class BuildStrip, class MakeIndex>
 Buffer<std::uint32_t> build(const KeyRanges& ranges, int threads, std::int64_t max_bytes,
                             Lattice* lattice, BuildStrip&& build_strip, MakeIndex&& make_index) {
   const Strips& strips = lattice->strips;
   KeyChunks<Key> keys(static_cast<std::size_t>(strips.count));
-  parallel_for(strips.count, threads,
-               [&](std::int64_t s) { build_strip(strips.begin(s), strips.end(s), &keys[s]); });
+  parallel_for(strips.count, threads, [&](std::int64_t s) {
+    const std::int64_t begin = strips.begin(s), end = strips.end(s);
+    Buffer<std::uint32_t> rows((end - begin) * (lattice->dim + 1));
+    build_strip(begin, end, rows.data(), &keys[s]);
+    keep_rows(std::move(rows), keys[s].size(), s, lattice);
+  });
   lattice->local_begin = chunk_begins(keys);
   lattice->local_vertex.resize(lattice->n_local());
   auto index = make_index(keys, lattice->local_vertex.data());
@@ -157,8 +173,8 @@ Buffer<std::uint32_t> build_hashed(const KeyRanges& ranges, const Features& feat
                                    std::int64_t max_bytes, Lattice* lattice) {
   return build<Key>(
       ranges, threads, max_bytes, lattice,
-      [&](std::int64_t begin, std::int64_t end, GrowingBuffer<Key>* keys) {
-        StripBuilder<Key>(ranges, lattice, keys).build(features, begin, end);
+      [&](std::int64_t begin, std::int64_t end, std::uint32_t* rows, GrowingBuffer<Key>* keys) {
+        StripBuilder<Key>(ranges, lattice, keys).build(features, begin, end, rows);
       },
       [&](const KeyChunks<Key>& keys, std::uint32_t* numbers) {
         return VertexIndex<Key>(keys, threads, numbers);
@@ -169,8 +185,9 @@ Buffer<std::uint32_t> build_dense(const KeyRanges& ranges, const Features& featu
                                   std::int64_t max_bytes, Lattice* lattice) {
   return build<NarrowKey>(
       ranges, threads, max_bytes, lattice,
-      [&](std::int64_t begin, std::int64_t end, GrowingBuffer<NarrowKey>* keys) {
-        build_dense_strip(ranges, features, begin, end, lattice, keys);
+      [&](std::int64_t begin, std::int64_t end, std::uint32_t* rows,
+          GrowingBuffer<NarrowKey>* keys) {
+        build_dense_strip(ranges, features, begin, end, lattice, rows, keys);
       },
       [&](const KeyChunks<NarrowKey>& keys, std::uint32_t* numbers) {
         return DenseIndex(keys, ranges.end_of_keys(), numbers);
@@ -220,6 +237,7 @@ Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int>
   for (const FeatureRange& part : parts) of_strips.push_back(key_ranges(part));
   corner_row.resize(n_points * (dim + 1));
   corner_weight.resize(n_points * (dim + 1));
+  wide_corner_row.resize(static_cast<std::size_t>(strips.count));
   Buffer<std::uint32_t> neighbours;
   if (keys_are_dense(ranges, of_strips, strips)) {
     neighbours = build_dense(ranges, features, threads, max_bytes, this);
@@ -235,7 +253,9 @@ Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int>
 
 std::int64_t Lattice::nbytes() const {
   const std::lock_guard<std::mutex> lock(normalizer_mutex_);
-  return corner_row.nbytes() + corner_weight.nbytes() + local_vertex.nbytes() +
+  std::int64_t wide = 0;
+  for (const Buffer<std::uint32_t>& rows : wide_corner_row) wide += rows.nbytes();
+  return corner_row.nbytes() + wide + corner_weight.nbytes() + local_vertex.nbytes() +
          blur_plan_->nbytes() + inverse_.nbytes() + root_of_inverse_.nbytes() +
          static_cast<std::int64_t>(local_begin.size() * sizeof(std::int64_t));
 }

@@ -19,6 +19,7 @@ struct MeanField::Pass {
   bool slice = true, splat = true;
   bool change = false, energy = false, entropy = true;
   bool keep_q = false, given_q = false;
+  bool in_place = false;                                // Q is kept, or given, where the unary was
   std::vector<kernels::UnaryStats>* reading = nullptr;  // load rows on the way: for each strip
   bool rows = true;  // there are rows, or shall be: otherwise unaries are read every time
   float damping = 0.0F;
@@ -40,55 +41,6 @@ std::int64_t MeanField::nbytes() const {
   if (unary_.coarse) sum += unary_.coarse->nbytes();
   for (const auto& kernel : kernels_) sum += kernel->nbytes();
   return sum;
-}
-
-UnaryReport MeanField::set_unary(LabelView<const float> values, UnaryKind kind, float clip,
-                                 int threads) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  unary_ = {nullptr, values, kind, clip};
-  return load_rows(threads);
-}
-
-void MeanField::lend_unary(LabelView<const float> values, UnaryKind kind, float clip) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  unary_ = {nullptr, values, kind, clip};
-}
-
-UnaryReport MeanField::set_coarse_unary(LabelView<const float> scores, const CoarseGrid& grid,
-                                        UnaryKind kind, float clip, int threads) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  UnaryReport report;
-  unary_ = {};
-  unary_.kind = kind;
-  unary_.coarse =
-      std::make_shared<CoarseScores>(scores, grid, kind, clip, width_, threads, &report);
-  return report;
-}
-
-void MeanField::lend_labels(const std::int32_t* labels, const LabelEnergies& energies) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  unary_ = {};
-  unary_.labels = std::make_shared<HardLabels>(labels, energies, n_labels_, width_);
-}
-
-UnaryReport MeanField::load_rows(int threads) {
-  log_unary_.resize(strips_.n_points * width_);
-  std::vector<kernels::UnaryStats> parts(static_cast<std::size_t>(strips_.count));
-  parallel_for(strips_.count, threads, [&](std::int64_t s) {
-    const std::int64_t begin = strips_.begin(s);
-    parts[s] = empty_stats();
-    active_kernels().load_unary(unary_.strip(strips_, s, width_), n_labels_, width_,
-                                log_unary_.data() + begin * width_, &parts[s]);
-  });
-  return note_rows(parts);
-}
-
-// The rows are there: what was found on the way.
-UnaryReport MeanField::note_rows(const std::vector<kernels::UnaryStats>& parts) {
-  unary_ = {log_unary_.data(), {}, UnaryKind::energies, 0.0F};
-  const UnaryReport report = merge(strips_, parts);
-  unary_offset_ = report.offset;
-  return report;
 }
 
 void MeanField::add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization,
@@ -135,7 +87,8 @@ MeanField::Totals MeanField::run(const Pass& wanted) {
           s, wanted.slice ? loan.data() + incoming_at[k] : nullptr, wanted.splat));
     }
     const std::int64_t begin = strips_.begin(s);
-    float* q = wanted.keep_q || wanted.given_q ? q_.data() + begin * width_ : nullptr;
+    float* all_q = wanted.in_place ? log_unary_.data() : q_.data();
+    float* q = wanted.keep_q || wanted.given_q ? all_q + begin * width_ : nullptr;
     kernels::FieldPass pass{};
     pass.n_points = strips_.end(s) - begin;
     pass.n_labels = n_labels_;
@@ -273,10 +226,21 @@ bool MeanField::infer_skipping(const InferenceOptions& options, LabelView<float>
   return true;
 }
 
+// Whether rows of vertices take so much that they and the result had better not be there together:
+// Q stays where the unary was until the rows are gone. Pages that the result has are given back.
+bool MeanField::result_can_wait(LabelView<float> out) const {
+  std::int64_t of_rows = 0;
+  for (const auto& kernel : kernels_) of_rows += kernel->rows().nbytes();
+  if (!out || 2 * of_rows < out.nbytes()) return false;
+  if (out.is_one_piece()) release_pages(out.data, static_cast<std::size_t>(out.nbytes()));
+  return true;
+}
+
 void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions& options,
                             LabelView<float> out, std::int32_t* labels, Inference* result) {
   const bool given = static_cast<bool>(start);
   const bool read_on_the_way = unary_.rows == nullptr && !given && options.damping == 0.0F;
+  const UnarySupply lent = unary_;
   const auto judge = [&](const UnaryReport& report) {
     if (options.after_reading) options.after_reading(report);
   };
@@ -289,6 +253,8 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     judge(load_rows(options.threads));
   }
   for (const auto& kernel : kernels_) kernel->keep_sums(false);
+  const bool in_turn =
+      read_on_the_way && rows && !keep_q && options.iterations > 0 && result_can_wait(out);
   if (given) load_q(start, options.threads);
   if (keep_q) q_.resize(log_unary_.size());
   if (options.damping > 0.0F) start_damping(given, options.threads);
@@ -322,7 +288,11 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     if (options.trace) result->trace.push_back(evaluate(true, options.threads));
     ++result->iterations;
     const bool last = result->iterations == options.iterations;
-    if (last && !watch) {
+    if (last && in_turn) {
+      step.splat = false;
+      step.keep_q = step.in_place = true;
+      unary_ = lent;
+    } else if (last && !watch) {
       step.out = out;
       step.labels = labels;
       step.splat = false;
@@ -335,11 +305,16 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     exchange(options.threads);
     result->trace.push_back(evaluate(true, options.threads));
   }
-  if (watch && result->iterations > 0) {
+  if (in_turn) {
+    for (const auto& kernel : kernels_) kernel->drop_rows();
+    release_free_memory();
+  }
+  if (in_turn || (watch && result->iterations > 0)) {
     Pass write;
     write.threads = options.threads;
     write.slice = write.splat = false;
     write.given_q = true;
+    write.in_place = in_turn;
     write.out = out;
     write.labels = labels;
     run(write);

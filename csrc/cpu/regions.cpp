@@ -123,6 +123,13 @@ bool give_back_pages(void* data, std::size_t bytes) noexcept {
   return true;
 }
 
+void release_pages(void* data, std::size_t bytes) noexcept {
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = round_up(begin, page), last = (begin + bytes) / page * page;
+  if (first < last)
+    madvise(static_cast<char*>(data) + (first - begin), last - first, MADV_DONTNEED);
+}
+
 void release_free_pages() noexcept {
   const std::lock_guard<std::mutex> lock(regions_mutex());
   for (auto& [start, region] : regions()) {
@@ -144,6 +151,7 @@ void unlock_regions() { regions_mutex().unlock(); }
 namespace crfseg {
 
 void* take_pages(std::size_t) { return nullptr; }
+void release_pages(void*, std::size_t) noexcept {}
 bool give_back_pages(void*, std::size_t) noexcept { return false; }
 void release_free_pages() noexcept {}
 void lock_regions() {}

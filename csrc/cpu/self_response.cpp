@@ -130,8 +130,7 @@ void self_response(const Lattice& lattice, int threads, float* out) {
     const std::uint32_t* vertex_of_row = lattice.local_vertex.data() + lattice.local_begin[s];
     std::uint32_t vertex[max_corners];
     for (std::int64_t p = lattice.strips.begin(s); p < lattice.strips.end(s); ++p) {
-      for (int k = 0; k < corners; ++k)
-        vertex[k] = vertex_of_row[lattice.corner_row[p * corners + k]];
+      for (int k = 0; k < corners; ++k) vertex[k] = vertex_of_row[lattice.row_of(s, p, k)];
       out[p] =
           static_cast<float>(walker.response(vertex, lattice.corner_weight.data() + p * corners));
     }

@@ -224,8 +224,8 @@ void Skipping::note_groups(const Work& work) {
       for (std::int64_t p = first; p < last; ++p) {
         if (limit[p] > most_dormant) continue;
         most = std::max(most, m.slice_scale != nullptr ? m.slice_scale[p] : 1.0F);
-        for (std::int64_t c = p * m.at.corners; c < (p + 1) * m.at.corners; ++c) {
-          const std::uint32_t row = m.at.row[c];
+        for (int c = 0; c < m.at.corners; ++c) {
+          const std::uint32_t row = kernels_[k]->lattice().row_of(work.strip, begin + p, c);
           if (std::exchange(seen[row], now) != now) part.rows_read.push_back(offset + row);
         }
       }

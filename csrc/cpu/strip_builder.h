@@ -17,17 +17,18 @@
 
 namespace crfseg {
 
-// Calls f(first, batch) with the simplices of all points from begin to end, batch by batch.
+// Calls f(first, batch) with the simplices of all points from begin to end, batch by batch, which
+// have their weights in the lattice and their vertices, where the frame wants them, in `vertices`.
 template <class F>
 void each_batch(const kernels::SimplexFrame& frame, const Features& features, std::int64_t begin,
-                std::int64_t end, Lattice* lattice, F&& f) {
+                std::int64_t end, Lattice* lattice, std::uint32_t* vertices, F&& f) {
   kernels::SimplexBatch batch;
   std::memset(batch.feature, 0, sizeof(batch.feature));
   const int corners = frame.dim + 1;
   for (std::int64_t first = begin; first < end; first += kernels::simplex_batch) {
     batch.count = static_cast<int>(std::min<std::int64_t>(kernels::simplex_batch, end - first));
     batch.weight = lattice->corner_weight.data() + first * corners;
-    batch.vertex = lattice->corner_row.data() + first * corners;
+    batch.vertex = vertices + (first - begin) * corners;
     features.load(first, batch.count, batch.feature);
     active_kernels().find_simplices(frame, &batch);
     f(first, batch);
@@ -60,20 +61,22 @@ class StripBuilder {
         lattice_(*lattice),
         keys_(*keys) {}
 
-  void build(const Features& features, std::int64_t begin, std::int64_t end) {
+  // rows: (points, dim + 1) gets the strip's own numbers of their vertices.
+  void build(const Features& features, std::int64_t begin, std::int64_t end, std::uint32_t* rows) {
     simplices_ = KeyTable<Name>(end - begin);
     vertices_ = KeyTable<Key>(end - begin);
     names_.reserve(static_cast<std::size_t>((end - begin) / 2));
-    each_batch(
-        frame_, features, begin, end, &lattice_,
-        [&](std::int64_t first, const kernels::SimplexBatch& batch) { place(first, batch); });
+    each_batch(frame_, features, begin, end, &lattice_, rows,
+               [&](std::int64_t first, const kernels::SimplexBatch& batch) {
+                 place(batch, rows + (first - begin) * (dim_ + 1));
+               });
   }
 
  private:
   static constexpr bool is_narrow = std::is_same_v<Key, NarrowKey>;
   using Name = std::conditional_t<is_narrow, NarrowKey, WideName>;
 
-  void place(std::int64_t first, const kernels::SimplexBatch& batch) {
+  void place(const kernels::SimplexBatch& batch, std::uint32_t* row) {
     std::uint32_t simplex[kernels::simplex_batch];
     for (int i = 0; i < batch.count; ++i) {
       const auto n_known = static_cast<std::uint32_t>(names_.size());
@@ -82,7 +85,6 @@ class StripBuilder {
       if (simplex[i] == n_known) add_corners(name, batch, i);
     }
     const int corners = dim_ + 1;
-    std::uint32_t* row = lattice_.corner_row.data() + first * corners;
     switch (corners) {
       case 3:
         return copy_rows<3>(simplex, batch.count, row);

@@ -151,7 +151,7 @@ void points_see_their_corners(const Lattice& lattice, const SlowLattice& slow,
     std::uint32_t n_seen = 0;  // rows are numbered in order of first touch
     for (std::int64_t i = lattice.strips.begin(s) * n_corners;
          i < lattice.strips.end(s) * n_corners; ++i) {
-      const std::uint32_t row = lattice.corner_row[i];
+      const std::uint32_t row = lattice.row_of(s, i / n_corners, int(i % n_corners));
       CHECK(row <= n_seen);
       n_seen = std::max(n_seen, row + 1);
       CHECK(lattice.local_vertex[lattice.local_begin[s] + row] ==

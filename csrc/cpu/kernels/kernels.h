@@ -44,7 +44,8 @@ struct SimplexBatch {
 // A run of points and where they sit in one lattice. Weights are (n, corners).
 struct Corners {
   int corners;
-  const std::uint32_t* row;  // (n, corners)
+  const std::uint16_t* row;  // (n, corners), or null:
+  const std::uint32_t* wide_row;
   const float* weight;
 };
 

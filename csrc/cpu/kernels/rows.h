@@ -84,16 +84,56 @@ struct Listed {
   std::int64_t operator[](std::int64_t p) const { return point[p]; }
 };
 
+// Rows of corners as wide as they are.
+template <class Row>
+CRFSEG_INLINE const Row* rows_from(const Corners& at, std::int64_t point) {
+  const std::int64_t i = point * at.corners;
+  if constexpr (sizeof(Row) == sizeof(*at.row)) {
+    return at.row + i;
+  } else {
+    return at.wide_row + i;
+  }
+}
+
+CRFSEG_INLINE std::uint32_t row_at(const Corners& at, std::int64_t i) {
+  return at.row != nullptr ? at.row[i] : at.wide_row[i];
+}
+
+template <int C, class Row>
+struct CornerKind {
+  static constexpr int corners = C;
+  typedef Row Index;
+};
+
+// Images have 2 spatial dimensions and mostly 3 colours: 3 and 6 corners deserve code of their own.
+template <class Row, class F>
+CRFSEG_INLINE void for_number_of_corners(int corners, F&& f) {
+  switch (corners) {
+    case 3:
+      return f(CornerKind<3, Row>{});
+    case 6:
+      return f(CornerKind<6, Row>{});
+    default:
+      return f(CornerKind<0, Row>{});
+  }
+}
+
+template <class F>
+CRFSEG_INLINE void for_corners(const Corners& at, F&& f) {
+  if (at.row != nullptr) return for_number_of_corners<std::uint16_t>(at.corners, f);
+  for_number_of_corners<std::uint32_t>(at.corners, f);
+}
+
 // values[p] = base[p] + scale * sum over corners of weight * rows[corner], scale and corners those
 // of points[p]; no base is zero.
-template <class B, int C, class Points>
+template <class B, class Kind, class Points>
 CRFSEG_APART void slice_block(B block, Corners at, Points points, const float* scale,
                               const float* rows, const float* base, std::int64_t n, float* values) {
   typedef typename B::V V;
-  const int corners = C > 0 ? C : at.corners;
+  const int corners = Kind::corners > 0 ? Kind::corners : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
     const std::int64_t point = points[p];
-    const std::uint32_t* row = at.row + point * corners;
+    const auto* row = rows_from<typename Kind::Index>(at, point);
     const float* weight = at.weight + point * corners;
     V sum[B::W];
     const float* source = rows + block.row(row[0]);
@@ -113,14 +153,14 @@ CRFSEG_APART void slice_block(B block, Corners at, Points points, const float* s
   }
 }
 
-template <class B, int C, class Points>
+template <class B, class Kind, class Points>
 CRFSEG_APART void splat_block(B block, Corners at, Points points, const float* scale,
                               const float* values, std::int64_t n, float* rows) {
   typedef typename B::V V;
-  const int corners = C > 0 ? C : at.corners;
+  const int corners = Kind::corners > 0 ? Kind::corners : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
     const std::int64_t point = points[p];
-    const std::uint32_t* row = at.row + point * corners;
+    const auto* row = rows_from<typename Kind::Index>(at, point);
     const float* weight = at.weight + point * corners;
     const float factor = scale != nullptr ? scale[point] : 1.0F;
     const float* source = values + block.row(p);
@@ -136,20 +176,13 @@ CRFSEG_APART void splat_block(B block, Corners at, Points points, const float* s
   }
 }
 
-// Images have 2 spatial dimensions and mostly 3 colours: 3 and 6 corners deserve code of their own.
 template <class Points>
 CRFSEG_INLINE void slice_rows(Corners at, Points points, const float* scale, const float* rows,
                               const float* base, std::int64_t n, int width, float* values) {
   for_rows(width, [&](auto block) {
-    using B = decltype(block);
-    switch (at.corners) {
-      case 3:
-        return slice_block<B, 3>(block, at, points, scale, rows, base, n, values);
-      case 6:
-        return slice_block<B, 6>(block, at, points, scale, rows, base, n, values);
-      default:
-        return slice_block<B, 0>(block, at, points, scale, rows, base, n, values);
-    }
+    for_corners(at, [&](auto kind) {
+      slice_block<decltype(block), decltype(kind)>(block, at, points, scale, rows, base, n, values);
+    });
   });
 }
 
@@ -157,20 +190,16 @@ template <class Points>
 CRFSEG_INLINE void splat_rows(Corners at, Points points, const float* scale, const float* values,
                               std::int64_t n, int width, float* rows) {
   for_rows(width, [&](auto block) {
-    using B = decltype(block);
-    switch (at.corners) {
-      case 3:
-        return splat_block<B, 3>(block, at, points, scale, values, n, rows);
-      case 6:
-        return splat_block<B, 6>(block, at, points, scale, values, n, rows);
-      default:
-        return splat_block<B, 0>(block, at, points, scale, values, n, rows);
-    }
+    for_corners(at, [&](auto kind) {
+      splat_block<decltype(block), decltype(kind)>(block, at, points, scale, values, n, rows);
+    });
   });
 }
 
 CRFSEG_INLINE Corners from_point(const Corners& at, std::int64_t first) {
-  return {at.corners, at.row + first * at.corners, at.weight + first * at.corners};
+  const std::int64_t i = first * at.corners;
+  return {at.corners, at.row != nullptr ? at.row + i : nullptr,
+          at.wide_row != nullptr ? at.wide_row + i : nullptr, at.weight + i};
 }
 CRFSEG_INLINE const float* from_point(const float* scale, std::int64_t first) {
   return scale != nullptr ? scale + first : nullptr;

@@ -90,7 +90,7 @@ CRFSEG_INLINE void slice_all(const Message* messages, int n_messages, std::int64
 }
 
 CRFSEG_INLINE Corners slot_corners(const Message& m) {
-  return {m.at.corners, m.slot_row, m.slot_weight};
+  return {m.at.corners, nullptr, m.slot_row, m.slot_weight};
 }
 
 // Calls f(first, n) for all batches; scratch holds numbers behind the last point of each, because
@@ -144,7 +144,7 @@ CRFSEG_INLINE void add_slot(SkippingPass* pass, std::int64_t point, const float*
     const int corners = m.at.corners;
     const float slice_scale = m.slice_scale != nullptr ? m.slice_scale[point] : 1.0F;
     for (int j = 0; j < corners; ++j) {
-      m.slot_row[slot * corners + j] = m.at.row[point * corners + j];
+      m.slot_row[slot * corners + j] = row_at(m.at, point * corners + j);
       m.slot_weight[slot * corners + j] = m.at.weight[point * corners + j] * slice_scale;
     }
     if (m.slot_scale == nullptr) continue;
@@ -246,13 +246,13 @@ void active_pass(SkippingPass* pass, Due due) {
   });
 }
 
-template <int C, class Points>
+template <class Kind, class Points>
 CRFSEG_APART void add_drift(Corners at, Points points, const float* scale, const float* drift,
                             int n, float* __restrict sums) {
-  const int corners = C > 0 ? C : at.corners;
+  const int corners = Kind::corners > 0 ? Kind::corners : at.corners;
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t point = points[i];
-    const std::uint32_t* row = at.row + point * corners;
+    const auto* row = rows_from<typename Kind::Index>(at, point);
     const float* weight = at.weight + point * corners;
     float sum = 0.0F;
     for (int j = 0; j < corners; ++j) sum += weight[j] * drift[row[j]];
@@ -263,14 +263,7 @@ CRFSEG_APART void add_drift(Corners at, Points points, const float* scale, const
 template <class Points>
 CRFSEG_INLINE void add_drift_of(Corners at, Points points, const float* scale, const float* drift,
                                 int n, float* sums) {
-  switch (at.corners) {
-    case 3:
-      return add_drift<3>(at, points, scale, drift, n, sums);
-    case 6:
-      return add_drift<6>(at, points, scale, drift, n, sums);
-    default:
-      return add_drift<0>(at, points, scale, drift, n, sums);
-  }
+  for_corners(at, [&](auto kind) { add_drift<decltype(kind)>(at, points, scale, drift, n, sums); });
 }
 
 enum { looked_at_once = 256 };
