@@ -56,7 +56,7 @@ class Lattice:
         threads: int,
         max_bytes: int,
     ) -> Lattice:
-        """Features x, y and the channels of ``image`` (H, W, K), C-contiguous, times inverse sigmas."""
+        """Features x, y and channels of a C-contiguous (H, W, K) image, times inverse sigmas."""
     @property
     def n_points(self) -> int: ...
     @property
