@@ -7,7 +7,7 @@ The GIL is released; ``KeyboardInterrupt`` is honoured between iterations.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class Lattice:
     def of_pixels(
         height: int,
         width: int,
-        image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32] | None,
+        image: NDArray[Any] | None,
         inverse_sigmas: NDArray[np.float32],
         fill: Sequence[int],
         passes: int,
