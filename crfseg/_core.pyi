@@ -7,7 +7,7 @@ The GIL is released; ``KeyboardInterrupt`` is honoured between iterations.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +49,14 @@ class Lattice:
     def of_pixels(
         height: int,
         width: int,
-        image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32] | None,
+        image: NDArray[Any] | None,
         inverse_sigmas: NDArray[np.float32],
         fill: Sequence[int],
         passes: int,
         threads: int,
         max_bytes: int,
     ) -> Lattice:
-        """Features x, y and the channels of ``image`` (H, W, K), C-contiguous, times inverse sigmas."""
+        """Features x, y and channels of a C-contiguous (H, W, K) image, times inverse sigmas."""
     @property
     def n_points(self) -> int: ...
     @property

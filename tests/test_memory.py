@@ -86,3 +86,42 @@ def test_cache_keeps_memory_up_to_its_limit() -> None:
     *kept, cleared, off = map(int, run_script(CACHE).split())
     assert all(1_000_000 < held <= 50_000_000 for held in kept)
     assert cleared == off == 0
+
+
+PEAK = """
+from pathlib import Path
+
+def resident(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+probs, image = problem(height=360, width=480, n_labels={n_labels})
+image = image[::6, ::6].repeat(6, 0).repeat(6, 1)  # noise would make a vertex of every corner
+crfseg.refine(probs[:, :60, :60], image[:60, :60], threads=2)  # code, and threads with their stacks
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+for _ in range(3):
+    result = crfseg.refine(probs, image, bilateral={bilateral}, threads={threads})
+    result = None
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("n_labels", "bilateral", "most"),
+    [(2, (80, 13, 10), 92), (21, (80, 13, 10), 226), (21, (10, 1, 10), 215)],
+    ids=["two labels", "many labels", "many vertices"],
+)
+def test_peak_of_a_call(
+    n_labels: int, bilateral: tuple[int, int, int], most: int, threads: int
+) -> None:
+    """Bytes per pixel that a call holds at most, its result included and its inputs not.
+
+    With 21 labels the result and the unary take 180, and where pixels lie in two lattices another
+    54. Vertices that take more than half of the result have to be gone before it is there.
+    """
+    script = PEAK.format(n_labels=n_labels, bilateral=bilateral, threads=threads)
+    peak = int(run_script(script, timeout=120)) / (360 * 480)
+    assert peak < most, f"{peak:.0f} bytes per pixel, at most {most} expected"

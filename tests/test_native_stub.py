@@ -67,6 +67,7 @@ def meaning(annotation):
     for pattern, spelling in (
         (r"typing\.SupportsInt \| typing\.SupportsIndex", "int"),
         (r"typing\.SupportsFloat \| typing\.SupportsIndex", "float"),
+        (r"numpy\.ndarray", r"NDArray[Any]"),
         (r"typing\.Annotated\[numpy\.typing\.ArrayLike, numpy\.(\w+)\]", r"NDArray[np.\1]"),
         (r"numpy\.typing\.NDArray\[numpy\.(\w+)\]", r"NDArray[np.\1]"),
         (r"(crfseg\._core|collections\.abc)\.", ""),

@@ -124,9 +124,8 @@ Block new_block(std::size_t bytes, bool whole) {
 }
 
 void free_block(Block block) noexcept {
-  if (block.bytes < smallest_cached || !give_back_pages(block.data, block.bytes)) {
-    std::free(block.data);
-  }
+  const std::size_t bytes = rounded(block.bytes);  // as when it was taken
+  if (bytes < smallest_cached || !give_back_pages(block.data, bytes)) std::free(block.data);
 }
 
 void release_free_memory() noexcept { release_free_pages(); }
