@@ -184,7 +184,7 @@ void frequent_keys_come_in_order_of_first_occurrence() {
 // Tables that grow from nothing; keys whose tags coincide, in groups that run full.
 void tables_find_what_was_put_in() {
   crfseg::KeyTable<NarrowKey> table;
-  std::vector<NarrowKey> keys;
+  crfseg::GrowingBuffer<NarrowKey> keys;
   for (NarrowKey key = 0; key < 5000; ++key) {
     const std::uint64_t hash = crfseg::hash_key(key);
     CHECK(table.find(keys.data(), key, hash) == crfseg::no_vertex);
