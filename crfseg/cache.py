@@ -126,11 +126,16 @@ def _set(n_bytes: int) -> None:
 def _share_out() -> None:
     """Drop the lattices that are too many, and leave the rest of the limit to buffers.
 
-    Lattices grow by their normaliser when they are used, so they are counted anew each time.
+    Lattices grow when they are used, by up to two numbers per point of their normaliser: there is
+    to be room for that.
     """
-    while _lattices and _lattice_bytes() > _limit // 2:
+    while _lattices and _reserved_bytes() > _limit // 2:
         _lattices.popitem(last=False)
-    core.set_cache_limit(_limit - _lattice_bytes())
+    core.set_cache_limit(_limit - _reserved_bytes())
+
+
+def _reserved_bytes() -> int:
+    return sum(lattice.nbytes + 8 * lattice.n_points for lattice in _lattices.values())
 
 
 def _lattice_bytes() -> int:

@@ -164,9 +164,10 @@ class DenseCRF:
             start: (C, *spatial) marginals to start from; None for softmax(-U).
             trace: whether to record the free energy of every step (one more filter per step).
             skip: leave points alone in an iteration while their marginals cannot have moved by more
-                than 5e-5, as a bound on the movement of messages shows. "auto" does so where it
-                saves time, from 20 iterations on. False evaluates every point every time; so do
-                ``tolerance``, ``damping``, ``start``, ``trace`` and ``exclude_self``.
+                than 1e-5, as a bound on the movement of messages shows. "auto" does so where it
+                saves time: 24 to 30 iterations, 3 to 32 labels, up to 250,000 points. False
+                evaluates every point every time; so do ``tolerance``, ``damping``, ``start``,
+                ``trace`` and ``exclude_self``.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.

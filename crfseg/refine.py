@@ -91,7 +91,7 @@ def refine(
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         iterations: mean-field updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
-        skip: leave points alone while their marginals cannot have moved by more than 5e-5: "auto"
+        skip: leave points alone while their marginals cannot have moved by more than 1e-5: "auto"
             where it saves time; see ``DenseCRF.infer``. ``tolerance=0, skip=False`` evaluates every
             point every time.
         normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.

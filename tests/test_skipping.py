@@ -23,7 +23,7 @@ from reference import NORMALIZATIONS, mean_field, softmax
 from strategies import SEEDS, Array, Problem, problems
 
 LARGEST, MEAN, LABELS = 5e-4, 1e-5, 0.9999
-TOLERANCE = 5e-5  # what a point that is left alone may be off by (csrc/cpu/skipping.h)
+TOLERANCE = 1e-5  # what a point that is left alone may be off by (csrc/cpu/skipping.h)
 CONFIDENT_LABELS = 21  # photographs' probabilities of more labels leave "auto" little to skip
 SKIPS: tuple[Any, ...] = ("auto", True)
 COMPATIBILITIES: dict[str, Any] = {
@@ -197,13 +197,13 @@ def test_photographs(name: str, n_labels: int, parameters: tuple[float, ...]):
         assert (labels == full.argmax(axis=0)).mean() >= LABELS
 
 
-@pytest.mark.parametrize("iterations", [10, 19, 20, 30])
+@pytest.mark.parametrize("iterations", [10, 23, 24, 30, 31])
 def test_many_iterations_are_skipped_unasked(iterations: int):
-    """From 20 on, as the documentation says; and labels where nothing else is asked for."""
+    """From 24 to 30, as the documentation says; and labels where nothing else is asked for."""
     image, probs = recorded_problem("astronaut")
     crf = DenseCRF(unary_from_probs(probs), [Gaussian(), Bilateral(image)])
     found, full = crf.infer(iterations), crf.infer(iterations, skip=False)
-    assert (found.evaluations < iterations) == (iterations >= 20)
+    assert (found.evaluations < iterations) == (24 <= iterations <= 30)
     assert (found.labels == full.labels).mean() >= LABELS
     labels = refine(probs, image, returns="labels", iterations=iterations)
     assert (labels == full.labels).mean() >= LABELS

@@ -200,7 +200,8 @@ bool MeanField::should_skip(const InferenceOptions& options) const {
     return options.skip == Skip::always && options.iterations > 2;
   }
   return options.iterations >= Skipping::fewest_iterations &&
-         options.iterations <= Skipping::most_iterations &&
+         options.iterations <= Skipping::most_iterations && n_labels_ >= Skipping::fewest_labels &&
+         n_labels_ <= Skipping::most_labels && strips_.n_points <= Skipping::most_points &&
          Skipping::sampled_uncertainty(unary_, strips_, n_labels_, width_) <=
              Skipping::most_uncertainty;
 }

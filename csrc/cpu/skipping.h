@@ -30,10 +30,13 @@ class Skipping {
  public:
   // How far a point that is left alone may be from its Q, in each entry.
   static constexpr float tolerance = 1e-5F;
-  // The second iteration costs as much as four others, later ones half as much and less: with fewer
-  // iterations there is nothing to gain. Nor is there while most points are undecided. With more,
-  // differences within the tolerance may grow from iteration to iteration.
-  static constexpr int fewest_iterations = 20, most_iterations = 30;
+  // Where it pays, as measured (docs/performance.md): the second iteration costs as much as four
+  // others and later ones at least half as much, so there have to be many; but with still more,
+  // differences within the tolerance grow. Rows of two labels are too cheap, of many too dear to be
+  // kept twice; so are those of large images. While most points are undecided, none can be skipped.
+  static constexpr int fewest_iterations = 24, most_iterations = 30;
+  static constexpr int fewest_labels = 3, most_labels = 32;
+  static constexpr std::int64_t most_points = 250'000;
   static constexpr double most_uncertainty = 0.3;
 
   // What softmax(-U) leaves to other labels than the first, on average over a sample of points.
