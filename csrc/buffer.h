@@ -34,10 +34,16 @@ class Buffer {
   ~Buffer() { give_back(block_); }
 
   // Contents are lost unless the size stays as it is. Throws std::bad_alloc.
-  void resize(std::int64_t size) { allocate(size, true); }
-
-  // As resize, for what will be touched in part: pages stay small.
-  void reserve(std::int64_t size) { allocate(size, false); }
+  void resize(std::int64_t size) {
+    if (size == size_) return;
+    give_back(std::exchange(block_, {}));
+    size_ = 0;
+    if (size <= 0) return;
+    const auto count = static_cast<std::size_t>(size);
+    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc();
+    block_ = take_block(count * sizeof(T));
+    size_ = size;
+  }
 
   T* data() { return static_cast<T*>(block_.data); }
   const T* data() const { return static_cast<const T*>(block_.data); }
@@ -51,17 +57,6 @@ class Buffer {
   const T* end() const { return data() + size_; }
 
  private:
-  void allocate(std::int64_t size, bool whole) {
-    if (size == size_) return;
-    give_back(std::exchange(block_, {}));
-    size_ = 0;
-    if (size <= 0) return;
-    const auto count = static_cast<std::size_t>(size);
-    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc();
-    block_ = take_block(count * sizeof(T), whole);
-    size_ = size;
-  }
-
   Block block_;
   std::int64_t size_ = 0;
 };

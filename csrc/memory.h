@@ -17,13 +17,12 @@ struct Block {
   std::size_t bytes = 0;
 };
 
-// A block of at least so many bytes, their contents undefined; whole: all of it will be touched.
-// Throws std::bad_alloc.
-Block take_block(std::size_t bytes, bool whole = true);
+// A block of at least so many bytes, their contents undefined. Throws std::bad_alloc.
+Block take_block(std::size_t bytes);
 void give_back(Block block) noexcept;
 
 // The same past the cache, for what grows and goes within a call.
-Block new_block(std::size_t bytes, bool whole = true);
+Block new_block(std::size_t bytes);
 void free_block(Block block) noexcept;
 
 // Gives the pages of a range back to the system: what it held is lost.

@@ -193,13 +193,14 @@ struct Job {
 
 std::shared_ptr<const crfseg::Lattice> make_lattice(const Job& job,
                                                     const std::vector<float>& inverse_sigmas) {
-  const auto dim = static_cast<int>(inverse_sigmas.size());
-  const Scene& scene = job.scene;
-  std::vector<float> features(scene.n_points() * dim);
-  crfseg::image_features(scene.height, scene.width, dim > 2 ? job.image.data() : nullptr, dim - 2,
-                         inverse_sigmas.data(), job.threads, features.data());
-  return std::make_shared<const crfseg::Lattice>(features.data(), scene.n_points(), dim,
-                                                 std::vector<int>{}, 1, job.threads);
+  const auto n_channels = static_cast<int>(inverse_sigmas.size()) - 2;
+  const crfseg::PixelGrid pixels{job.scene.height,
+                                 job.scene.width,
+                                 n_channels > 0 ? job.image.data() : nullptr,
+                                 crfseg::ChannelType::float32,
+                                 n_channels,
+                                 inverse_sigmas.data()};
+  return std::make_shared<const crfseg::Lattice>(pixels, std::vector<int>{}, 1, job.threads);
 }
 
 }  // namespace
@@ -228,12 +229,12 @@ CRFSEG_STAGE stage_normaliser(Job* job) {
 }
 
 CRFSEG_STAGE stage_full_inference(Job* job) {
-  job->options.skip = false;
+  job->options.skip = crfseg::Skip::never;
   job->field->infer({}, job->options, job->out(), nullptr);
 }
 
 CRFSEG_STAGE stage_inference(Job* job) {
-  job->options.skip = true;
+  job->options.skip = crfseg::Skip::always;
   job->field->infer({}, job->options, job->out(), nullptr);
 }
 

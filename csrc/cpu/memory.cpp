@@ -111,10 +111,10 @@ Cache& cache() {
 
 }  // namespace
 
-Block new_block(std::size_t bytes, bool whole) {
+Block new_block(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - huge_page) throw std::bad_alloc();
   bytes = rounded(bytes);
-  if (whole && bytes >= smallest_cached) {
+  if (bytes >= smallest_cached) {
     void* const pages = take_pages(bytes);
     if (pages != nullptr) return {pages, bytes};
   }
@@ -130,12 +130,12 @@ void free_block(Block block) noexcept {
 
 void release_free_memory() noexcept { release_free_pages(); }
 
-Block take_block(std::size_t bytes, bool whole) {
+Block take_block(std::size_t bytes) {
   if (bytes >= smallest_cached && cache().is_on()) {
     const Block block = cache().take(bytes);
     if (block.data != nullptr) return block;
   }
-  return new_block(bytes, whole);
+  return new_block(bytes);
 }
 
 void give_back(Block block) noexcept {
