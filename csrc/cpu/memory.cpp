@@ -18,6 +18,8 @@ namespace {
 
 // malloc hands smaller blocks out again by itself.
 constexpr std::size_t smallest_cached = std::size_t{1} << 15;
+// To clear a huge page for less would cost more than the small ones.
+constexpr std::size_t smallest_on_pages = std::size_t{1} << 18;
 
 std::size_t rounded(std::size_t bytes) {
   return (bytes + block_alignment - 1) / block_alignment * block_alignment;
@@ -114,7 +116,7 @@ Cache& cache() {
 Block new_block(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - huge_page) throw std::bad_alloc();
   bytes = rounded(bytes);
-  if (bytes >= smallest_cached) {
+  if (bytes >= smallest_on_pages) {
     void* const pages = take_pages(bytes);
     if (pages != nullptr) return {pages, bytes};
   }
@@ -125,7 +127,7 @@ Block new_block(std::size_t bytes) {
 
 void free_block(Block block) noexcept {
   const std::size_t bytes = rounded(block.bytes);  // as when it was taken
-  if (bytes < smallest_cached || !give_back_pages(block.data, bytes)) std::free(block.data);
+  if (bytes < smallest_on_pages || !give_back_pages(block.data, bytes)) std::free(block.data);
 }
 
 void release_free_memory() noexcept { release_free_pages(); }
