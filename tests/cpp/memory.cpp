@@ -28,7 +28,7 @@ struct Limit {
 };
 
 void nothing_is_kept_unless_asked_for() {
-  crfseg::give_back(crfseg::take_block(megabyte, true));
+  crfseg::give_back(crfseg::take_block(megabyte));
   CHECK(cached_bytes() == 0);
 }
 
@@ -53,13 +53,12 @@ void what_was_given_back_is_handed_out_again() {
 
 void the_block_that_fits_best_is_taken() {
   const Limit limit(64 * megabyte);
-  const Block large = crfseg::take_block(11 * megabyte, true),
-              small = crfseg::take_block(10 * megabyte, true);
+  const Block large = crfseg::take_block(11 * megabyte), small = crfseg::take_block(10 * megabyte);
   crfseg::give_back(large);
   crfseg::give_back(small);
-  const Block taken = crfseg::take_block(10 * megabyte - 1, true);
+  const Block taken = crfseg::take_block(10 * megabyte - 1);
   CHECK(taken.data == small.data);
-  const Block much_smaller = crfseg::take_block(4 * megabyte, true);
+  const Block much_smaller = crfseg::take_block(4 * megabyte);
   CHECK(much_smaller.data != large.data);
   CHECK(cached_bytes() == static_cast<std::int64_t>(large.bytes));
   crfseg::give_back(taken);
@@ -68,10 +67,8 @@ void the_block_that_fits_best_is_taken() {
 
 void the_oldest_blocks_make_room() {
   const Limit limit(10 * megabyte);
-  const Block first = crfseg::take_block(4 * megabyte, true),
-              second = crfseg::take_block(4 * megabyte, true),
-              third = crfseg::take_block(6 * megabyte, true),
-              huge = crfseg::take_block(11 * megabyte, true);
+  const Block first = crfseg::take_block(4 * megabyte), second = crfseg::take_block(4 * megabyte),
+              third = crfseg::take_block(6 * megabyte), huge = crfseg::take_block(11 * megabyte);
   crfseg::give_back(first);
   crfseg::give_back(second);
   CHECK(cached_bytes() == 8 * megabyte);
