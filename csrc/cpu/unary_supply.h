@@ -13,13 +13,13 @@ namespace crfseg {
 
 // Points that are worked on at a time: few enough for the first-level cache.
 inline int batch_points(int width) {
-  int batch = 32;
+  int batch = kernels::most_batched;
   while (batch > 8 && batch * width > 8192) batch /= 2;
   return batch;
 }
 
 // What the caller is shown for an entry of Q: below the smallest that is computed, nothing.
-inline float shown(float q) { return q > 2.0F * 8.2718061e-25F ? q : 0.0F; }
+inline float shown(float q) { return q > 2.0F * kernels::smallest ? q : 0.0F; }
 
 kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t begin);
 

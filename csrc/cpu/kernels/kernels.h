@@ -15,6 +15,12 @@ namespace kernels {
 constexpr int simplex_batch = 64;  // points whose simplices are found at a time
 constexpr int max_corners = 17;
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
+constexpr int most_batched = 32;    // points that are worked on at a time
+
+// Nothing is less probable than this, 2^-80: products of weights and probabilities then never
+// become denormal numbers, which are slow. Results at the bound are taken for 0 where they are
+// read.
+constexpr float smallest = 8.2718061e-25F;
 
 // How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of
 // it.
@@ -151,17 +157,6 @@ struct FieldPass {
   bool entropy;          // whether want_energy counts sum q log q
   float max_change;      // out
   double energy;         // out
-};
-
-// The pass that starts from the unaries alone: splats Q = softmax(-U) without keeping it.
-struct StartPass {
-  UnarySource unary;
-  int n_labels, width;
-  const Message* messages;
-  int n_messages;
-  float* scratch;  // (batch, width)
-  int batch;
-  UnaryStats* stats;
 };
 
 // Points of one strip whose Q may still move, with all that their evaluation needs side by side

@@ -27,8 +27,6 @@ CRFSEG_INLINE void reduce_each(float* rows, int n, int width, V start, float* re
   }
 }
 
-enum { most_batched = 32 };  // points in a batch
-
 // Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
 // Rows are `known_width` floats, or if that is 0 `width`, and are taken in groups of as many as V
 // has lanes: a batch is full rows of memory even where n ends early. Each step is done for many

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Vectors of 4 and 8 floats in GCC's and Clang's vector extension. Everything is static: see
+// Vectors of 4, 8 and 16 floats in GCC's and Clang's vector extension. Everything is static: see
 // kernels.h.
 #pragma once
 
@@ -7,6 +7,8 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
+
+#include "cpu/kernels/kernels.h"
 
 namespace crfseg {
 namespace kernels {
@@ -240,10 +242,7 @@ constexpr bool fuses_multiply_add = true;
 constexpr bool fuses_multiply_add = false;
 #endif
 
-// Nothing is less probable than this: products of weights and probabilities then never become
-// denormal numbers, which are slow. Results at the bound are taken for 0 where they are read.
 constexpr float log2_smallest = -80.0F;
-constexpr float smallest = 8.2718061e-25F;
 
 // 2^x for x <= 0 to 2e-7 relative, but at least `smallest`.
 template <class V>
