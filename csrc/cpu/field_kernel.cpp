@@ -88,7 +88,7 @@ kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool 
     m.self_rows = kind_ == Compatibility::Kind::matrix ? matrix_.data() : nullptr;
   }
   // In this order: blurred rows may lie where the sums will.
-  if (incoming != nullptr) m.incoming = fetch(strip, incoming);
+  if (incoming != nullptr) m.incoming = rows_->fetch(strip, incoming);
   if (splat) m.outgoing = rows_->cleared_rows(strip);
   return m;
 }

@@ -21,15 +21,13 @@ class FieldKernel {
   // splat, to rows that have been cleared.
   kernels::Message message(std::int64_t strip, float* incoming, bool splat);
 
-  // What the strip's points slice from, copied to `rows` unless sums are kept.
-  const float* fetch(std::int64_t strip, float* rows) const { return rows_->fetch(strip, rows); }
+  // What the strip's points slice from, where it lies while sums are kept.
+  const float* kept(std::int64_t strip) const { return rows_->fetch(strip, nullptr); }
 
   // Drift: a bound on how far the term's messages have moved, blurred from how far Q has moved at
   // every point (total variation distance, summed over iterations) by the term's own filter.
   void start_drift();
-  const float* fetch_drift(std::int64_t strip, float* rows) const {
-    return drift_->fetch(strip, rows);
-  }
+  const float* drift(std::int64_t strip) const { return drift_->fetch(strip, nullptr); }
   VertexRows& drift_rows() { return *drift_; }
   // What messages may move by, normalised, for a distance of 1 everywhere.
   float drift_weight() const { return drift_factor_; }
@@ -49,7 +47,9 @@ class FieldKernel {
   void hold_difference();
   Compatibility::Kind kind() const { return kind_; }
   bool excludes_self() const { return self_.size() > 0; }
-  std::int64_t nbytes() const { return (rows_ ? rows_->nbytes() : 0) + self_.nbytes(); }
+  std::int64_t nbytes() const {
+    return (rows_ ? rows_->nbytes() : 0) + (drift_ ? drift_->nbytes() : 0) + self_.nbytes();
+  }
 
  private:
   std::shared_ptr<const Lattice> lattice_;

@@ -28,18 +28,16 @@ struct Skipping::Work {
         n_points(owner->strips_.end(s) - owner->strips_.begin(s)),
         loan(owner->scratch_.borrow()),
         batches(loan.data()),
-        drift_in(batches + 3 * owner->batch_ * owner->width_),
-        incoming(drift_in + owner->rows_of(s)) {
-    float* points = incoming + owner->rows_of(s) * owner->width_;
+        grown(batches + 3 * owner->batch_ * owner->width_) {
+    float* points = grown + owner->rows_of(s);
     due = {reinterpret_cast<std::uint32_t*>(points), points + owner->strips_.size, 0};
     slots = points + 2 * owner->strips_.size;
   }
 
   std::int64_t strip, n_points;
   Scratch::Loan loan;
-  float* batches;   // (3 batch, width)
-  float* drift_in;  // (rows)
-  float* incoming;  // (rows, width)
+  float* batches;  // (3 batch, width)
+  float* grown;    // (rows) drift, since the last iteration
   kernels::Due due;
   float* slots;  // room for all points
   std::vector<kernels::Message> messages;
@@ -61,7 +59,7 @@ Skipping::Skipping(const UnarySupply& unary,
         std::int64_t most = 0;
         for (std::int64_t s = 0; s < strips.count; ++s) most = std::max(most, rows_of(s));
         for (const auto& kernel : kernels) corners_ += kernel->lattice().dim + 1;
-        return 3 * batch_ * width + most * (width + 1) + (2 + slot_floats()) * strips.size;
+        return 3 * batch_ * width + most + (2 + slot_floats()) * strips.size;
       }()),
       parts_(static_cast<std::size_t>(strips.count)),
       limit_(strips.n_points) {
@@ -172,13 +170,11 @@ bool Skipping::settle() {
     Work work(this, s);
     const Places places = places_in(work.slots, work.n_points);
     kernels::SkippingPass pass = this->pass(&work, places);
-    float* incoming = work.incoming;
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
-      m.incoming = kernels_[k]->fetch(s, incoming);
+      m.incoming = kernels_[k]->kept(s);
       m.outgoing = kernels_[k]->rows().cleared_rows(s);
       m.moved = kernels_[k]->drift_rows().cleared_rows(s);
-      incoming += kernels_[k]->lattice().local_rows(s) * width_;
     }
     active_kernels().settle_pass(&pass, dormant_from);
     parts_[s].n_slots = pass.slots.count;
@@ -242,10 +238,10 @@ void Skipping::note_groups(const Work& work) {
 void Skipping::fetch_drift(Work* work) {
   Strip& part = parts_[work->strip];
   float* before = part.drift.data();
-  float* grown = work->incoming;  // not needed yet
+  float* grown = work->grown;
   for (std::int64_t k = 0; k < n_kernels(); ++k) {
     const std::int64_t n = kernels_[k]->lattice().local_rows(work->strip);
-    const float* now = kernels_[k]->fetch_drift(work->strip, work->drift_in);
+    const float* now = kernels_[k]->drift(work->strip);
     work->messages[k].drift = now;
     for (std::int64_t r = 0; r < n; ++r) grown[r] = now[r] - before[r];
     std::copy_n(now, n, before);
@@ -256,7 +252,7 @@ void Skipping::fetch_drift(Work* work) {
   for (std::size_t i = 0; i < part.rows_end.size(); ++i) {
     const std::uint32_t* end = part.rows_read.data() + part.rows_end[i];
     float most = 0.0F;
-    for (; row != end; ++row) most = std::max(most, work->incoming[*row]);
+    for (; row != end; ++row) most = std::max(most, work->grown[*row]);
     part.clock[i / kernels_.size()] += part.group_scale[i] * most;
   }
 }
@@ -301,13 +297,11 @@ void Skipping::step(bool last) {
     evaluated[s] = work.due.count;
     if (work.due.count == 0) return;
     kernels::SkippingPass pass = this->pass(&work, parts_[s].places);
-    float* incoming = work.incoming;
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
-      m.incoming = kernels_[k]->fetch(s, incoming);
+      m.incoming = kernels_[k]->kept(s);
       m.outgoing = last ? nullptr : kernels_[k]->rows().rows(s);
       m.moved = kernels_[k]->drift_rows().rows(s);
-      incoming += kernels_[k]->lattice().local_rows(s) * width_;
     }
     active_kernels().active_pass(&pass, work.due);
   });
