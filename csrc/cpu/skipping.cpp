@@ -108,7 +108,7 @@ void Skipping::move_slots(const Places& from, std::int64_t room, Strip* part) co
   part->places = to;
 }
 
-// The strip with its messages, which do not yet read or write anything.
+// The strip with its messages, which do not yet write anything.
 kernels::SkippingPass Skipping::pass(Work* work, const Places& places) {
   const std::int64_t s = work->strip, begin = strips_.begin(s);
   std::uint32_t* row = places.row;
@@ -116,6 +116,8 @@ kernels::SkippingPass Skipping::pass(Work* work, const Places& places) {
   work->messages.clear();
   for (const auto& kernel : kernels_) {
     kernels::Message m = kernel->message(s, nullptr, false);
+    m.incoming = kernel->kept(s);
+    m.drift = kernel->drift(s);
     m.slot_row = row;
     m.slot_weight = weight;
     m.slot_scale = m.slice_scale != m.splat_scale ? scale : nullptr;
@@ -172,7 +174,6 @@ bool Skipping::settle() {
     kernels::SkippingPass pass = this->pass(&work, places);
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
-      m.incoming = kernels_[k]->kept(s);
       m.outgoing = kernels_[k]->rows().cleared_rows(s);
       m.moved = kernels_[k]->drift_rows().cleared_rows(s);
     }
@@ -234,15 +235,14 @@ void Skipping::note_groups(const Work& work) {
   }
 }
 
-// The strip's drift; the groups' clocks go on by how much it has grown.
-void Skipping::fetch_drift(Work* work) {
-  Strip& part = parts_[work->strip];
+// The groups' clocks go on by how much drift has grown.
+void Skipping::advance_clocks(const Work& work) {
+  Strip& part = parts_[work.strip];
   float* before = part.drift.data();
-  float* grown = work->grown;
+  float* grown = work.grown;
   for (std::int64_t k = 0; k < n_kernels(); ++k) {
-    const std::int64_t n = kernels_[k]->lattice().local_rows(work->strip);
-    const float* now = kernels_[k]->drift(work->strip);
-    work->messages[k].drift = now;
+    const std::int64_t n = kernels_[k]->lattice().local_rows(work.strip);
+    const float* now = work.messages[k].drift;
     for (std::int64_t r = 0; r < n; ++r) grown[r] = now[r] - before[r];
     std::copy_n(now, n, before);
     grown += n;
@@ -252,7 +252,7 @@ void Skipping::fetch_drift(Work* work) {
   for (std::size_t i = 0; i < part.rows_end.size(); ++i) {
     const std::uint32_t* end = part.rows_read.data() + part.rows_end[i];
     float most = 0.0F;
-    for (; row != end; ++row) most = std::max(most, work->grown[*row]);
+    for (; row != end; ++row) most = std::max(most, work.grown[*row]);
     part.clock[i / kernels_.size()] += part.group_scale[i] * most;
   }
 }
@@ -261,7 +261,7 @@ void Skipping::fetch_drift(Work* work) {
 void Skipping::find_due(Work* work) {
   Strip& part = parts_[work->strip];
   kernels::SkippingPass pass = this->pass(work, part.places);
-  fetch_drift(work);
+  advance_clocks(*work);
   active_kernels().find_due(&pass, &work->due);
   for (std::int64_t first = 0; first < work->n_points; first += group) {
     const float clock = part.clock[first / group];
@@ -277,9 +277,7 @@ void Skipping::find_due(Work* work) {
     }
     if (part.n_slots + woken.count > part.places.room) {
       move_slots(part.places, part.n_slots + part.n_slots / 2 + group, &part);
-      const std::vector<kernels::Message> drifts = work->messages;
       pass = this->pass(work, part.places);
-      for (std::size_t k = 0; k < drifts.size(); ++k) work->messages[k].drift = drifts[k].drift;
     }
     active_kernels().wake(&pass, woken);
     part.n_slots = pass.slots.count;
@@ -299,7 +297,6 @@ void Skipping::step(bool last) {
     kernels::SkippingPass pass = this->pass(&work, parts_[s].places);
     for (std::int64_t k = 0; k < n_kernels(); ++k) {
       kernels::Message& m = pass.messages[k];
-      m.incoming = kernels_[k]->kept(s);
       m.outgoing = last ? nullptr : kernels_[k]->rows().rows(s);
       m.moved = kernels_[k]->drift_rows().rows(s);
     }

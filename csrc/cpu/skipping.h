@@ -89,8 +89,7 @@ class Skipping {
   void move_slots(const Places& from, std::int64_t room, Strip* part) const;
   kernels::SkippingPass pass(Work* work, const Places& places);
   void note_groups(const Work& work);
-
-  void fetch_drift(Work* work);
+  void advance_clocks(const Work& work);
   void find_due(Work* work);
 
   const UnarySupply& unary_;

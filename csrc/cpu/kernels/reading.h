@@ -12,8 +12,6 @@ namespace CRFSEG_ISA {
 // of eight must be writable and hold numbers.
 void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
                 float* rows, UnaryStats* stats);
-// The row of one point, whose neighbours are not wanted.
-void read_point(const UnarySource& from, std::int64_t point, int n_labels, int width, float* row);
 // Rows of softmax(-U) and, unless null, of -U.
 void read_start(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
                 float* rows, float* log_rows, UnaryStats* stats);

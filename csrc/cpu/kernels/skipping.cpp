@@ -23,51 +23,41 @@ CRFSEG_INLINE V limit_of(V top, float tolerance) {
   return log_positive(far * (1.0F - near) / (near * (1.0F - far)));
 }
 
-// For each of n rows the total variation distance to `before` and the limit of `q`. n is rounded up
-// to whole groups.
 template <class V>
-CRFSEG_APART void compare_rows(const float* q, const float* before, int n, int width,
-                               float tolerance, float* moved, float* limit) {
-  const int lanes = Lanes<V>::count;
-  V distance[Lanes<V>::count], top[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    for (int p = 0; p < lanes; ++p) {
-      const std::int64_t row = (first + p) * std::int64_t{width};
-      distance[p] = top[p] = V{};
-      for (int x = 0; x < width; x += lanes) {
-        const V value = load<V>(q + row + x);
-        distance[p] += absolute(value - load<V>(before + row + x));
-        top[p] = maximum(top[p], value);
-      }
-    }
-    store<V>(moved + first, reduce_rows<Sum>(distance) * 0.5F);
-    store<V>(limit + first, limit_of(reduce_rows<Max>(top), tolerance));
+CRFSEG_APART void largest_block(float* q, int n, int width, float* top) {
+  reduce_each<Max>(q, n, width, V{}, top,
+                   [&](int, const float* place, auto vector)
+                       __attribute__((always_inline)) { return load<decltype(vector)>(place); });
+}
+
+CRFSEG_INLINE void find_largest(float* q, int n, int width, float* top) {
+  if (width == 4) return largest_block<V4>(q, n, width, top);
+  largest_block<Wide>(q, n, width, top);
+}
+
+CRFSEG_INLINE void find_limits(float* q, int n, int width, float tolerance, float* limit) {
+  find_largest(q, n, width, limit);
+  for (int p = 0; p < n; p += Lanes<Wide>::count) {
+    store<Wide>(limit + p, limit_of(load<Wide>(limit + p), tolerance));
   }
 }
 
-CRFSEG_INLINE void compare(const float* q, const float* before, int n, int width, float tolerance,
-                           float* moved, float* limit) {
-  if (width == 4) return compare_rows<V4>(q, before, n, width, tolerance, moved, limit);
-  compare_rows<Wide>(q, before, n, width, tolerance, moved, limit);
-}
-
+// For each of n rows the total variation distance to that of `before`; null stands for zeros.
 template <class V>
-CRFSEG_APART void largest_rows(const float* q, int n, int width, float* top) {
-  const int lanes = Lanes<V>::count;
-  V part[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    for (int p = 0; p < lanes; ++p) {
-      const float* row = q + (first + p) * std::int64_t{width};
-      part[p] = load<V>(row);
-      for (int x = lanes; x < width; x += lanes) part[p] = maximum(part[p], load<V>(row + x));
-    }
-    store<V>(top + first, reduce_rows<Max>(part));
-  }
+CRFSEG_APART void distance_block(float* q, const float* before, int n, int width, float* moved) {
+  reduce_each<Sum>(
+      q, n, width, V{}, moved,
+      [&](int, const float* place, auto vector) __attribute__((always_inline)) {
+        typedef decltype(vector) Vector;
+        const Vector now = load<Vector>(place);
+        return absolute(before != nullptr ? now - load<Vector>(before + (place - q)) : now);
+      });
+  for (int p = 0; p < n; ++p) moved[p] *= 0.5F;
 }
 
-CRFSEG_INLINE void largest_of_rows(const float* q, int n, int width, float* top) {
-  if (width == 4) return largest_rows<V4>(q, n, width, top);
-  largest_rows<Wide>(q, n, width, top);
+CRFSEG_INLINE void find_distances(float* q, const float* before, int n, int width, float* moved) {
+  if (width == 4) return distance_block<V4>(q, before, n, width, moved);
+  distance_block<Wide>(q, before, n, width, moved);
 }
 
 template <class Points>
@@ -113,7 +103,7 @@ void start_pass(SkippingPass* pass, UnaryStats* stats, double* uncertainty) {
   float top[most_batched];
   for_batches(pass, pass->unary.n_points, [&](std::int64_t first, int n) {
     read_start(pass->unary, first, n, pass->n_labels, width, q, nullptr, stats);
-    largest_of_rows(q, n, width, top);
+    find_largest(q, n, width, top);
     for (int p = 0; p < n; ++p) *uncertainty += static_cast<double>(1.0F - top[p]);
     splat_all(pass->messages, pass->n_messages, Everyone{}, first, q, n, width);
   });
@@ -124,7 +114,7 @@ double uncertainty(const UnarySource& unary, std::int64_t point, int n_labels, i
   __builtin_memset(scratch, 0, 8 * sizeof(float) * width);
   read_start(unary, point, 1, n_labels, width, scratch, nullptr, stats);
   float top[8];
-  largest_of_rows(scratch, 1, width, top);
+  find_largest(scratch, 1, width, top);
   return static_cast<double>(1.0F - top[0]);
 }
 
@@ -166,7 +156,8 @@ void settle_pass(SkippingPass* pass, float dormant_from) {
     copy(log_unary, floats, q);
     slice_all(pass->messages, pass->n_messages, first, n, width, q);
     softmax(q, n, width);
-    compare(q, start, n, width, pass->tolerance, moved, limit);
+    find_distances(q, start, n, width, moved);
+    find_limits(q, n, width, pass->tolerance, limit);
     for (int p = 0; p < n; ++p) {
       pass->limit[first + p] = limit[p];
       if (limit[p] >= dormant_from) continue;
@@ -184,28 +175,15 @@ void settle_pass(SkippingPass* pass, float dormant_from) {
 }
 
 // The new Q of some slots takes the place of the old one, and the change that of the new one.
-template <class V>
-CRFSEG_APART void exchange_rows(const Slots& slots, const std::uint32_t* due, int n, int width,
-                                float tolerance, float* q, float* moved, float* limit) {
-  const int lanes = Lanes<V>::count;
-  V distance[Lanes<V>::count], top[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    for (int p = 0; p < lanes; ++p) {
-      distance[p] = top[p] = V{};
-      if (first + p >= n) continue;
-      float* now = q + (first + p) * std::int64_t{width};
-      float* kept = slots.rows + (due[first + p] * std::int64_t{2} + 1) * width;
-      for (int x = 0; x < width; x += lanes) {
-        const V value = load<V>(now + x);
-        const V change = value - load<V>(kept + x);
-        store<V>(kept + x, value);
-        store<V>(now + x, change);
-        distance[p] += absolute(change);
-        top[p] = maximum(top[p], value);
-      }
+CRFSEG_INLINE void keep_and_subtract(const Slots& slots, const std::uint32_t* due, int n, int width,
+                                     float* q) {
+  for (int p = 0; p < n; ++p, q += width) {
+    float* kept = slots.rows + (due[p] * std::int64_t{2} + 1) * width;
+    for (int x = 0; x < width; x += 4) {
+      const V4 now = load<V4>(q + x);
+      store<V4>(q + x, now - load<V4>(kept + x));
+      store<V4>(kept + x, now);
     }
-    store<V>(moved + first, reduce_rows<Sum>(distance) * 0.5F);
-    store<V>(limit + first, limit_of(reduce_rows<Max>(top), tolerance));
   }
 }
 
@@ -232,11 +210,9 @@ void active_pass(SkippingPass* pass, Due due) {
       slice_rows(slot_corners(m), Listed{index}, nullptr, m.incoming, q, n, width, q);
     }
     softmax(q, n, width);
-    if (width == 4) {
-      exchange_rows<V4>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
-    } else {
-      exchange_rows<Wide>(pass->slots, index, n, width, pass->tolerance, q, moved, limit);
-    }
+    find_limits(q, n, width, pass->tolerance, limit);
+    keep_and_subtract(pass->slots, index, n, width, q);
+    find_distances(q, nullptr, n, width, moved);
     for (int i = 0; i < n; ++i) pass->slots.limit[index[i]] = limit[i] + all.drift[first + i];
     for (int k = 0; k < pass->n_messages && !last; ++k) {
       const Message& m = pass->messages[k];
@@ -312,11 +288,12 @@ void find_woken(const SkippingPass* pass, std::int64_t first, int n, float clock
 // Their Q is what was written out, or all on their label, which is what made them dormant.
 void wake(SkippingPass* pass, const Due& points) {
   const int width = pass->width;
-  float* log_unary = pass->scratch;
-  float* q = log_unary + width;
+  float* log_unary = pass->scratch;  // of a group, though one is read
+  float* q = log_unary + 8 * width;
+  UnaryStats unused = {};
   for (int i = 0; i < points.count; ++i) {
     const std::int64_t point = points.index[i];
-    read_point(pass->unary, point, pass->n_labels, width, log_unary);
+    read_unary(pass->unary, point, 1, pass->n_labels, width, log_unary, &unused);
     __builtin_memset(q, 0, sizeof(float) * width);
     if (pass->out.data != nullptr) {
       const float* place = pass->out.data + point * pass->out.point_stride;

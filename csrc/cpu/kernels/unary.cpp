@@ -242,30 +242,6 @@ void load_unary(const UnarySource& from, int n_labels, int width, float* log_una
   read_unary(from, 0, static_cast<int>(from.n_points), n_labels, width, log_unary, stats);
 }
 
-void read_point(const UnarySource& from, std::int64_t point, int n_labels, int width, float* row) {
-  if (from.values.data == nullptr) {
-    return read_unary(from, point, 1, n_labels, width, row, nullptr);
-  }
-  const float* place = from.values.data + point * from.values.point_stride;
-  const bool are_energies = from.kind == UnaryKind::energies;
-  float lowest = largest;
-  for (int label = 0; label < n_labels; ++label) {
-    const float value = place[label * from.values.label_stride];
-    row[label] = value;
-    lowest = are_energies && value < lowest ? value : lowest;
-  }
-  if (from.kind == UnaryKind::foreground) row[0] = 1.0F - row[0];
-  for (int label = 0; label < n_labels; ++label) {
-    if (are_energies) row[label] = row[label] > largest ? log_zero : lowest - row[label];
-    if (is_probability(from.kind) && !(row[label] > from.clip)) row[label] = from.clip;
-  }
-  for (int label = n_labels; label < width; ++label) row[label] = smallest;
-  if (is_probability(from.kind)) {
-    for (int x = 0; x < width; x += 4) store<V4>(row + x, log_positive(load<V4>(row + x)));
-  }
-  for (int label = n_labels; label < width; ++label) row[label] = log_zero;
-}
-
 // Labels lie far apart: ask for what the next batch reads of each.
 CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n, int n_labels) {
   if (in.data == nullptr || in.point_stride != 1) return;
