@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "buffer.h"
-#include "image.h"
 #include "lattice.h"
 #include "view.h"
 
@@ -24,6 +23,12 @@ namespace crfseg {
 
 // foreground: the probability of label 1 of two, and nothing of label 0.
 enum class UnaryKind : int { energies, probabilities, logits, foreground };
+
+// How coarse scores, row by row, lie on an image: bilinearly (cpu/taps.h).
+struct CoarseGrid {
+  std::int64_t rows, columns, height, width;
+  bool align_corners;
+};
 
 // What hard labels mean: the energy of a point's own label and of the others, and that of all
 // labels where a point has none.

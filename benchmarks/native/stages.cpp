@@ -21,7 +21,6 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
-#include "image.h"
 #include "mean_field.h"
 
 namespace {
@@ -108,20 +107,17 @@ std::vector<float> make_scores(Random* random, const Scene& scene,
   return scores;
 }
 
-// (C, N) probabilities: scores stretched, then softmax.
+// (C, N) probabilities: scores stretched, then softmax, which is where a field starts from.
 std::vector<float> make_probabilities(const Scene& scene, const std::vector<float>& scores) {
-  const std::int64_t n_points = scene.n_points();
+  const std::int64_t n_points = scene.n_points(), n_cells = scene.rows() * scene.columns();
   std::vector<float> p(scene.n_labels * n_points);
-  crfseg::upsample(scores.data(), scene.n_labels, scene.rows(), scene.columns(), scene.height,
-                   scene.width, false, 1, p.data());
-  for (std::int64_t i = 0; i < n_points; ++i) {
-    float sum = 0.0F;
-    for (int label = 0; label < scene.n_labels; ++label) {
-      float& value = p[label * n_points + i];
-      sum += value = std::exp(value);
-    }
-    for (int label = 0; label < scene.n_labels; ++label) p[label * n_points + i] /= sum;
-  }
+  crfseg::MeanField field(n_points, scene.n_labels);
+  field.set_coarse_unary({scores.data(), scene.n_labels, n_cells, n_cells, 1},
+                         {scene.rows(), scene.columns(), scene.height, scene.width, false},
+                         crfseg::UnaryKind::logits, 0.0F, 1);
+  crfseg::InferenceOptions options;
+  options.iterations = 0;
+  field.infer({}, options, {p.data(), scene.n_labels, n_points, n_points, 1}, nullptr);
   return p;
 }
 

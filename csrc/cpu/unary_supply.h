@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cpu/kernels/kernels.h"
-#include "image.h"
 #include "mean_field.h"
 
 namespace crfseg {

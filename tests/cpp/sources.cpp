@@ -2,10 +2,10 @@
 // Unaries that are made while they are read, against arrays of them: every width of rows, every
 // instruction set, sizes at the edges. This is what the sanitizers watch.
 #include <algorithm>
+#include <utility>
 
 #include "check.h"
 #include "cpu/dispatch.h"
-#include "image.h"
 #include "mean_field.h"
 
 using crfseg::CoarseGrid;
@@ -41,14 +41,38 @@ void make_probabilities(std::vector<float>* values, std::size_t n_points) {
   }
 }
 
+// The cell before a pixel along one side of the image, and how far it is from there to the next.
+std::pair<std::int64_t, double> place(std::int64_t pixel, std::int64_t cells, std::int64_t pixels,
+                                      bool align_corners) {
+  double at = (double(pixel) + 0.5) * double(cells) / double(pixels) - 0.5;
+  if (align_corners) at = pixels == 1 ? 0.0 : double(pixel) * double(cells - 1) / (pixels - 1.0);
+  at = std::fmin(std::fmax(at, 0.0), double(cells - 1));
+  return {static_cast<std::int64_t>(at), at - std::floor(at)};
+}
+
+// The scores of one label at one pixel, one interpolation after the other.
+double bilinear(const float* scores, const CoarseGrid& grid, std::int64_t y, std::int64_t x) {
+  const auto [row, down] = place(y, grid.rows, grid.height, grid.align_corners);
+  const auto [column, across] = place(x, grid.columns, grid.width, grid.align_corners);
+  const std::int64_t right = std::min(column + 1, grid.columns - 1);
+  const float* above = scores + row * grid.columns;
+  const float* below = scores + std::min(row + 1, grid.rows - 1) * grid.columns;
+  const double top = (1.0 - across) * above[column] + across * above[right];
+  const double bottom = (1.0 - across) * below[column] + across * below[right];
+  return (1.0 - down) * top + down * bottom;
+}
+
 void coarse_scores_are_upsampled(const CoarseGrid& grid, UnaryKind kind) {
   const std::int64_t n_cells = grid.rows * grid.columns, n_points = grid.height * grid.width;
   for (int n_labels : {1, 2, 4, 5, 8, 11, 21, 40}) {
     auto scores = check::Random(3).uniforms(n_labels * n_cells, -5.0F, 5.0F);
     if (kind == UnaryKind::probabilities) make_probabilities(&scores, std::size_t(n_cells));
-    std::vector<float> full(static_cast<std::size_t>(n_labels * n_points));
-    crfseg::upsample(scores.data(), n_labels, grid.rows, grid.columns, grid.height, grid.width,
-                     grid.align_corners, 2, full.data());
+    std::vector<float> full;
+    for (std::int64_t i = 0; i < n_labels * n_points; ++i) {
+      const float* of_label = scores.data() + i / n_points * n_cells;
+      const std::int64_t pixel = i % n_points;
+      full.push_back(float(bilinear(of_label, grid, pixel / grid.width, pixel % grid.width)));
+    }
     MeanField field(n_points, n_labels);
     field.lend_unary(view(full, n_labels), kind, 1e-5F);
     const std::vector<float> expected = start_of(&field);
@@ -119,9 +143,11 @@ int main() {
     for (UnaryKind kind : {UnaryKind::probabilities, UnaryKind::logits}) {
       for (bool align_corners : {false, true}) {
         coarse_scores_are_upsampled({4, 5, 32, 40, align_corners}, kind);
+        coarse_scores_are_upsampled({4, 5, 25, 33, align_corners}, kind);
         coarse_scores_are_upsampled({9, 13, 70, 101, align_corners}, kind);
         coarse_scores_are_upsampled({1, 1, 9, 7, align_corners}, kind);
         coarse_scores_are_upsampled({3, 1, 3, 1, align_corners}, kind);
+        coarse_scores_are_upsampled({6, 3, 6, 3, align_corners}, kind);
         coarse_scores_are_upsampled({3, 4, 1, 1, align_corners}, kind);
       }
     }
