@@ -21,10 +21,6 @@ constexpr std::size_t smallest_cached = std::size_t{1} << 15;
 // To clear a huge page for less would cost more than the small ones.
 constexpr std::size_t smallest_on_pages = std::size_t{1} << 18;
 
-std::size_t rounded(std::size_t bytes) {
-  return (bytes + block_alignment - 1) / block_alignment * block_alignment;
-}
-
 class Cache {
  public:
   // The smallest block that is large enough and not much larger, or none.
@@ -92,32 +88,33 @@ class Cache {
   std::vector<Block> blocks_;  // in the order in which they were given back
 };
 
+struct Memory {
+  Cache cache;
+  Regions regions;
+
+  // In the order in which the cache frees blocks.
+  void lock() {
+    cache.lock();
+    regions.lock();
+  }
+  void unlock() {
+    regions.unlock();
+    cache.unlock();
+  }
+};
+
 // Never destroyed: buffers may outlive static destructors.
-Cache& cache() {
-  static Cache& instance = [&]() -> Cache& {
-    static Cache* created = new Cache;
-    const auto open = [] {
-      unlock_regions();
-      created->unlock();
-    };
-    pthread_atfork(
-        [] {
-          created->lock();
-          lock_regions();
-        },
-        open, open);
-    return *created;
-  }();
-  return instance;
-}
+Memory& memory = *new Memory;
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { memory.lock(); }, [] { memory.unlock(); }, [] { memory.unlock(); });
 
 }  // namespace
 
 Block new_block(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - huge_page) throw std::bad_alloc();
-  bytes = rounded(bytes);
+  bytes = round_up(bytes, block_alignment);
   if (bytes >= smallest_on_pages) {
-    void* const pages = take_pages(bytes);
+    void* const pages = memory.regions.take(bytes);
     if (pages != nullptr) return {pages, bytes};
   }
   const Block block{std::aligned_alloc(block_alignment, bytes), bytes};
@@ -126,31 +123,31 @@ Block new_block(std::size_t bytes) {
 }
 
 void free_block(Block block) noexcept {
-  const std::size_t bytes = rounded(block.bytes);  // as when it was taken
-  if (bytes < smallest_on_pages || !give_back_pages(block.data, bytes)) std::free(block.data);
+  const bool is_small = round_up(block.bytes, block_alignment) < smallest_on_pages;
+  if (is_small || !memory.regions.give_back(block.data)) std::free(block.data);
 }
 
-void release_free_memory() noexcept { release_free_pages(); }
+void release_free_memory() noexcept { memory.regions.release_free_pages(); }
 
 Block take_block(std::size_t bytes) {
-  if (bytes >= smallest_cached && cache().is_on()) {
-    const Block block = cache().take(bytes);
+  if (bytes >= smallest_cached && memory.cache.is_on()) {
+    const Block block = memory.cache.take(bytes);
     if (block.data != nullptr) return block;
   }
   return new_block(bytes);
 }
 
 void give_back(Block block) noexcept {
-  if (block.bytes >= smallest_cached && cache().is_on()) return cache().keep(block);
+  if (block.bytes >= smallest_cached && memory.cache.is_on()) return memory.cache.keep(block);
   free_block(block);
 }
 
 void set_cache_limit(std::int64_t bytes) {
-  cache().set_limit(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 0)));
+  memory.cache.set_limit(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 0)));
 }
 
-void clear_cache() { cache().clear(); }
+void clear_cache() { memory.cache.clear(); }
 
-std::int64_t cached_bytes() { return static_cast<std::int64_t>(cache().held()); }
+std::int64_t cached_bytes() { return static_cast<std::int64_t>(memory.cache.held()); }
 
 }  // namespace crfseg

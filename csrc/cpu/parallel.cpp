@@ -134,17 +134,8 @@ class Pool {
 
 // Never destroyed: workers may outlive static destructors. A forked child has no workers and maybe
 // a locked mutex, so it starts afresh.
-std::atomic<Pool*> the_pool{nullptr};
-
-Pool& pool() {
-  static const bool created = [] {
-    the_pool = new Pool;
-    pthread_atfork(nullptr, nullptr, [] { the_pool = new Pool; });
-    return true;
-  }();
-  static_cast<void>(created);
-  return *the_pool.load();
-}
+Pool* pool = new Pool;
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
 
 }  // namespace
 
@@ -157,7 +148,7 @@ void run_tasks(std::int64_t n_tasks, int threads, Task task, void* context) {
     struct Leave {
       ~Leave() { in_region = false; }
     } leave;
-    if (pool().try_run(n_tasks, wanted, task, context)) return;
+    if (pool->try_run(n_tasks, wanted, task, context)) return;
   }
   for (std::int64_t index = 0; index < n_tasks; ++index) task(context, index);
 }

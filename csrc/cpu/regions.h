@@ -5,18 +5,62 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
+#include <mutex>
 
 namespace crfseg {
 
-// A block of pages, or null where the system has no such memory to give.
-void* take_pages(std::size_t bytes);
-// Whether the block came from take_pages; if so it is given back.
-bool give_back_pages(void* data, std::size_t bytes) noexcept;
-// Huge pages that no block lies on go back to the system; they come again when they are touched.
-void release_free_pages() noexcept;
+constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
 
-// Around a fork, lest a child is born with a lock that nobody will open.
-void lock_regions();
-void unlock_regions();
+// Which places of a region are free; its memory is not touched.
+class Region {
+ public:
+  explicit Region(std::size_t bytes) : bytes_(bytes) { places_[0] = {bytes, true}; }
+
+  // Takes the tightest place where so many bytes are free; `bytes()` where there is none.
+  std::size_t take(std::size_t bytes);
+  // Needs no memory itself, so that giving back cannot fail.
+  void give_back(std::size_t at) noexcept;
+
+  // Calls f(at, bytes) for every free place.
+  template <class F>
+  void each_free(F&& f) const {
+    for (const auto& [at, place] : places_) {
+      if (place.is_free) f(at, place.bytes);
+    }
+  }
+
+  std::size_t bytes() const { return bytes_; }
+  bool is_empty() const { return places_.size() == 1 && places_.begin()->second.is_free; }
+
+ private:
+  struct Place {
+    std::size_t bytes;
+    bool is_free;
+  };
+
+  std::size_t bytes_;
+  std::map<std::size_t, Place> places_;  // by their begin; no free one is followed by another
+};
+
+class Regions {
+ public:
+  // A block of pages, or null where the system has no such memory to give.
+  void* take(std::size_t bytes);
+  // Whether the block came from here; if so it is given back.
+  bool give_back(void* data) noexcept;
+  // Huge pages that no block lies on go back to the system; they come again when they are touched.
+  void release_free_pages() noexcept;
+
+  // Around a fork, lest a child is born with a lock that nobody will open.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
+ private:
+  std::mutex mutex_;
+  std::map<char*, Region> regions_;
+};
 
 }  // namespace crfseg

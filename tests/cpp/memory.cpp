@@ -93,9 +93,8 @@ void small_blocks_and_none_are_not_kept() {
 // Blocks are nobody else's while they are out: marks that threads leave in them stay.
 void use(int mark, const std::atomic<bool>& go_on) {
   for (std::int64_t i = 0; go_on && i < 3000; ++i) {
-    Buffer<unsigned char> buffer((1 + (i * 7 + mark) % 5) * 50000);
+    Buffer<unsigned char> buffer((1 + (i * 7 + mark) % 5) * 100000);
     std::memset(buffer.data(), mark, 64);
-    if (i % 100 == 0) crfseg::clear_cache();
     std::this_thread::yield();
     CHECK(std::all_of(buffer.begin(), buffer.begin() + 64, [&](int x) { return x == mark; }));
   }
@@ -106,20 +105,23 @@ void threads_share_it() {
   const std::atomic<bool> go_on{true};
   std::vector<std::thread> threads;
   for (int mark = 1; mark <= 4; ++mark) threads.emplace_back(use, mark, std::cref(go_on));
+  for (int i = 0; i < 100; ++i) {
+    crfseg::clear_cache();
+    std::this_thread::yield();
+  }
   for (std::thread& thread : threads) thread.join();
   CHECK(cached_bytes() <= megabyte);
 }
 
 void a_forked_child_goes_on() {
-  const Limit limit(megabyte);
   std::atomic<bool> go_on{true};
   std::thread other(use, 1, std::cref(go_on));
   for (int i = 0; i < 20; ++i) {
     const pid_t child = fork();
     if (child == 0) {
       alarm(20);  // where it hangs
-      Buffer<char> buffer(100000);
-      buffer[0] = 1;
+      Buffer<char> small(100000), large(400000);
+      small[0] = large[0] = 1;
       // Not by exit: a sanitizer would miss the parent's threads.
       kill(getpid(), SIGKILL);
     }
@@ -134,12 +136,14 @@ void a_forked_child_goes_on() {
 }  // namespace
 
 int main() {
+  a_forked_child_goes_on();  // nothing is kept
   nothing_is_kept_unless_asked_for();
   what_was_given_back_is_handed_out_again();
   the_block_that_fits_best_is_taken();
   the_oldest_blocks_make_room();
   small_blocks_and_none_are_not_kept();
   threads_share_it();
+  const Limit limit(megabyte);
   a_forked_child_goes_on();
   return check::result();
 }
