@@ -18,6 +18,22 @@ def problem(seed=0, height=90, width=120, n_labels=6):
     scores = rng.normal(scale=2, size=(n_labels, height // 6, width // 6)).repeat(6, 1).repeat(6, 2)
     e = np.exp(scores + rng.normal(size=scores.shape))
     return (e / e.sum(0)).astype(np.float32), image
+
+def fork_during(work, is_as_ever):
+    # Ten children, each born while another thread does `work`.
+    stop = threading.Event()
+    def go_on():
+        while not stop.is_set():
+            work()
+    worker = threading.Thread(target=go_on)
+    worker.start()
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if is_as_ever() else 4)
+        assert os.waitpid(child, 0)[1] == 0
+    stop.set()
+    worker.join()
 """
 
 

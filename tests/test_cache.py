@@ -200,20 +200,10 @@ FORK = """
 crfseg.set_cache_limit(2**26)
 probs, image = problem()
 expected = crfseg.refine(probs, image)
-stop = threading.Event()
 def work():
-    while not stop.is_set():
-        crfseg.refine(probs, image)
-        crfseg.clear_cache()
-worker = threading.Thread(target=work)
-worker.start()
-for _ in range(10):
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(crfseg.refine(probs, image), expected) else 4)
-    assert os.waitpid(child, 0)[1] == 0
-stop.set()
-worker.join()
+    crfseg.refine(probs, image)
+    crfseg.clear_cache()
+fork_during(work, lambda: np.array_equal(crfseg.refine(probs, image), expected))
 print("ok")
 """
 

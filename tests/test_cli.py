@@ -13,55 +13,36 @@ import pytest
 from PIL import Image
 
 import crfseg
-from command import HEIGHT, LABELS, WIDTH, call, doubtful_scores, only_sentence, stripes
+from command import HEIGHT, LABELS, WIDTH, call, only_sentence
 from crfseg import cli
-from crfseg.io import read_labels, write_labels, write_mask, write_picture
+from crfseg.io import read_labels, write_labels, write_mask
 from crfseg.palette import voc_palette
-
-
-@pytest.fixture
-def photo():
-    return stripes()
-
-
-@pytest.fixture
-def probs():
-    return doubtful_scores()
-
-
-@pytest.fixture
-def files(tmp_path, photo, probs):
-    """A folder with photo.png and scores.npy."""
-    write_picture(tmp_path / "photo.png", photo)
-    np.save(tmp_path / "scores.npy", probs)
-    return tmp_path
-
 
 # --- one image ------------------------------------------------------------------------------------
 
 
-def test_labels_of_one_image(files, photo, probs, capsys):
+def test_labels_of_one_image(files, photo, photo_probs, capsys):
     assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.png") == 0
     labels, palette = read_labels(files / "out.png")
-    expected = crfseg.refine(probs, photo, returns="labels")
-    assert (expected != probs.argmax(0)).any()
+    expected = crfseg.refine(photo_probs, photo, returns="labels")
+    assert (expected != photo_probs.argmax(0)).any()
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(palette, voc_palette())
     out, err = capsys.readouterr()
     assert err == ""
-    changed = np.mean(expected != probs.argmax(0))
+    changed = np.mean(expected != photo_probs.argmax(0))
     line = rf"photo\.png: 32 x 24, {changed:.1%} of the labels changed in \d+ ms -> .*out\.png\n"
     assert re.fullmatch(line, out)
 
 
-def test_probabilities_of_one_image(files, photo, probs, capsys):
+def test_probabilities_of_one_image(files, photo, photo_probs, capsys):
     assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.npy", "--quiet") == 0
-    np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(probs, photo))
+    np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(photo_probs, photo))
     assert capsys.readouterr() == ("", "")
 
 
-def test_every_option_reaches_refine(files, photo, probs):
-    logits = np.log(probs).transpose(1, 2, 0)
+def test_every_option_reaches_refine(files, photo, photo_probs):
+    logits = np.log(photo_probs).transpose(1, 2, 0)
     np.savez(files / "scores.npz", other=np.zeros(3), logits=logits)
     options = (
         "--kind logits --layout HWC --array logits --spatial 2 1.5 --bilateral 20 7 4 "
@@ -87,22 +68,22 @@ def test_every_option_reaches_refine(files, photo, probs):
     np.testing.assert_array_equal(np.load(files / "out.npy"), expected)
 
 
-def test_terms_can_be_left_out(files, photo, probs):
+def test_terms_can_be_left_out(files, photo, photo_probs):
     call(files, "refine", "photo.png", "scores.npy", "-o", "out.npy", "--no-bilateral")
-    expected = crfseg.refine(probs, photo, bilateral=None)
+    expected = crfseg.refine(photo_probs, photo, bilateral=None)
     np.testing.assert_array_equal(np.load(files / "out.npy"), expected)
 
 
-def test_coarse_scores_are_stretched_to_the_image(files, photo, probs):
-    coarse = probs.reshape(LABELS, HEIGHT // 8, 8, WIDTH // 8, 8).mean((2, 4))
+def test_coarse_scores_are_stretched_to_the_image(files, photo, photo_probs):
+    coarse = photo_probs.reshape(LABELS, HEIGHT // 8, 8, WIDTH // 8, 8).mean((2, 4))
     np.save(files / "coarse.npy", coarse[None])  # as a network saves a batch of one
     assert call(files, "refine", "photo.png", "coarse.npy", "-o", "out.npy") == 0
     np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(coarse, photo))
 
 
-def test_a_label_png_keeps_its_palette(files, photo, probs):
+def test_a_label_png_keeps_its_palette(files, photo, photo_probs):
     own = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.uint8)
-    labels = probs.argmax(0).astype(np.uint8)
+    labels = photo_probs.argmax(0).astype(np.uint8)
     write_labels(files / "labels.png", labels, own)
     assert call(files, "refine", "photo.png", "labels.png", "-o", "out.png") == 0
     refined, palette = read_labels(files / "out.png")
@@ -110,8 +91,8 @@ def test_a_label_png_keeps_its_palette(files, photo, probs):
     np.testing.assert_array_equal(refined, crfseg.refine(labels, photo))
 
 
-def test_unlabelled_pixels_are_asked_about_and_then_filled(files, photo, probs, capsys):
-    labels = probs.argmax(0).astype(np.uint8)
+def test_unlabelled_pixels_are_asked_about_and_then_filled(files, photo, photo_probs, capsys):
+    labels = photo_probs.argmax(0).astype(np.uint8)
     labels[:, 10:14] = 255
     write_labels(files / "labels.png", labels)
     arguments = ("refine", "photo.png", "labels.png", "-o", "out.png")
@@ -142,13 +123,15 @@ def changes(text):
 
 
 @pytest.mark.parametrize("kind", ["probs", "HWC", "coarse", "labels", "mask", "foreground"])
-def test_the_share_of_changed_labels_is_the_same_for_png_and_npy(files, photo, probs, capsys, kind):
-    cells = probs.reshape(LABELS, HEIGHT // 8, 8, WIDTH // 8, 8).mean((2, 4))
-    foreground = probs[1]
-    labels = probs.argmax(0).astype(np.uint8)
+def test_the_share_of_changed_labels_is_the_same_for_png_and_npy(
+    files, photo, photo_probs, capsys, kind
+):
+    cells = photo_probs.reshape(LABELS, HEIGHT // 8, 8, WIDTH // 8, 8).mean((2, 4))
+    foreground = photo_probs[1]
+    labels = photo_probs.argmax(0).astype(np.uint8)
     x, *options = {
-        "probs": (probs,),
-        "HWC": (probs.transpose(1, 2, 0), "--layout", "HWC"),
+        "probs": (photo_probs,),
+        "HWC": (photo_probs.transpose(1, 2, 0), "--layout", "HWC"),
         "coarse": (cells,),
         "labels": (labels,),
         "mask": ((labels == 1) * np.uint8(255), "--kind", "mask"),
@@ -163,18 +146,18 @@ def test_the_share_of_changed_labels_is_the_same_for_png_and_npy(files, photo, p
         "mask": (labels == 1) * 255,
         "foreground": (foreground > 0.5) * 255,
         "coarse": crfseg.refine(cells, photo, spatial=None, bilateral=None).argmax(0),
-    }.get(kind, probs.argmax(0))
+    }.get(kind, photo_probs.argmax(0))
     assert (after != before).any()
     assert changes(capsys.readouterr().out) == [f"{np.mean(after != before):.1%}"] * 2
 
 
 @pytest.mark.parametrize("kind", ["labels", "mask"])
-def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, capsys, kind):
+def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, photo, capsys, kind):
     one = np.arange(WIDTH) < np.full((1, HEIGHT, 1), WIDTH // 2)
     one = one.astype(bool if kind == "mask" else np.uint8)
     np.save(files / "one.npy", one)
     assert call(files, "refine", "photo.png", "one.npy", "-o", "out.png") == 0
-    expected = crfseg.refine(one[0], stripes()) * (255 if kind == "mask" else 1)
+    expected = crfseg.refine(one[0], photo) * (255 if kind == "mask" else 1)
     np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
     capsys.readouterr()
     np.save(files / "two.npy", np.concatenate((one, one)))

@@ -5,30 +5,20 @@ import numpy as np
 import pytest
 
 import crfseg
-from command import doubtful_scores, only_sentence, stripes
+from command import only_sentence
 from crfseg import cli
 from crfseg.io import read_labels, write_labels, write_picture
 
 
 @pytest.fixture
-def photo():
-    return stripes()
-
-
-@pytest.fixture
-def probs():
-    return doubtful_scores()
-
-
-@pytest.fixture
-def folders(tmp_path, photo, probs):
+def folders(tmp_path, photo, photo_probs):
     for name in ("images", "scores"):
         (tmp_path / name).mkdir()
     for stem in ("a", "b", "c"):
         write_picture(tmp_path / "images" / f"{stem}.png", photo)
-    np.save(tmp_path / "scores" / "a.npy", probs)
-    np.savez(tmp_path / "scores" / "b.npz", probs)
-    write_labels(tmp_path / "scores" / "c.png", probs.argmax(0))
+    np.save(tmp_path / "scores" / "a.npy", photo_probs)
+    np.savez(tmp_path / "scores" / "b.npz", photo_probs)
+    write_labels(tmp_path / "scores" / "c.png", photo_probs.argmax(0))
     return tmp_path
 
 
@@ -39,12 +29,12 @@ def call_folders(folders, *options):
     )
 
 
-def test_folders_are_paired_by_name_with_a_line_for_each(folders, photo, probs, capsys):
+def test_folders_are_paired_by_name_with_a_line_for_each(folders, photo, photo_probs, capsys):
     assert call_folders(folders) == 0
     assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "b.png", "c.png"]
     np.testing.assert_array_equal(
         read_labels(folders / "out" / "b.png").labels,
-        crfseg.refine(probs, photo, returns="labels"),
+        crfseg.refine(photo_probs, photo, returns="labels"),
     )
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == [
@@ -55,12 +45,12 @@ def test_folders_are_paired_by_name_with_a_line_for_each(folders, photo, probs, 
     assert lines[3:] == ["3 refined, 0 failed"]
 
 
-def test_folders_to_arrays(folders, photo, probs):
+def test_folders_to_arrays(folders, photo, photo_probs):
     (folders / "scores" / "c.png").unlink()
     (folders / "images" / "c.png").unlink()
     assert call_folders(folders, "--format", "npy") == 0
     np.testing.assert_array_equal(
-        np.load(folders / "out" / "a.npy"), crfseg.refine(probs, photo, returns="probs")
+        np.load(folders / "out" / "a.npy"), crfseg.refine(photo_probs, photo, returns="probs")
     )
 
 
@@ -89,11 +79,11 @@ def test_a_photograph_without_scores_is_a_failure(folders, photo, capsys):
     assert out.endswith("3 refined, 1 failed\n")
 
 
-def test_a_missing_option_is_asked_for_once(folders, photo, probs, capsys):
+def test_a_missing_option_is_asked_for_once(folders, photo, photo_probs, capsys):
     for stem in "defghi":
         write_picture(folders / "images" / f"{stem}.png", photo)
-        np.save(folders / "scores" / f"{stem}.npy", 9 * probs - ord(stem))
-    np.save(folders / "scores" / "a.npy", np.full_like(probs, np.nan))
+        np.save(folders / "scores" / f"{stem}.npy", 9 * photo_probs - ord(stem))
+    np.save(folders / "scores" / "a.npy", np.full_like(photo_probs, np.nan))
     assert call_folders(folders) == 1
     out, err = capsys.readouterr()
     nan, first, rest = err.splitlines()

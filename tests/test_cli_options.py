@@ -6,22 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from command import LABELS, call, doubtful_scores, only_sentence, stripes
+from command import LABELS, call, only_sentence
 from crfseg import cli, refine
-from crfseg.io import write_picture
-
-
-@pytest.fixture
-def probs():
-    return doubtful_scores()
-
-
-@pytest.fixture
-def files(tmp_path, probs):
-    """A folder with photo.png and scores.npy."""
-    write_picture(tmp_path / "photo.png", stripes())
-    np.save(tmp_path / "scores.npy", probs)
-    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -89,8 +75,8 @@ def one_hot(labels):
         (lambda p: p, "--bilateral 80 1e-6 10", "--bilateral SIGMA_RGB = 1e-06 is too small"),
     ],
 )
-def test_what_refine_says_is_put_in_options(files, probs, capsys, make, options, words):
-    np.save(files / "x.npy", make(probs))
+def test_what_refine_says_is_put_in_options(files, photo_probs, capsys, make, options, words):
+    np.save(files / "x.npy", make(photo_probs))
     assert call(files, "refine", "photo.png", "x.npy", "-o", "out.png", *options.split()) == 1
     sentence = only_sentence(capsys)[1]
     assert words in sentence
@@ -98,17 +84,16 @@ def test_what_refine_says_is_put_in_options(files, probs, capsys, make, options,
     assert not re.search(r"(kind|layout|upsample|n_labels|ignore_index)=|\bx (has|holds)", sentence)
 
 
-def test_an_archive_of_several_arrays_needs_array(files, probs, capsys):
-    np.savez(files / "two.npz", a=probs, b=probs)
+def test_an_archive_of_several_arrays_needs_array(files, photo_probs, capsys):
+    np.savez(files / "two.npz", a=photo_probs, b=photo_probs)
     arguments = ("refine", "photo.png", "two.npz", "-o", "out.png")
     assert call(files, *arguments) == 1
     assert "two.npz: holds a, b; expected one array, or name= (--array)" in only_sentence(capsys)[1]
     assert call(files, *arguments, "--array", "b") == 0
 
 
-def test_no_skip_is_full_evaluation(files, probs):
-    photo = np.asarray(stripes())
+def test_no_skip_is_full_evaluation(files, photo, photo_probs):
     assert call(files, "refine", "photo.png", "scores.npy", "-o", "out.npy", "--no-skip") == 0
     np.testing.assert_array_equal(
-        np.load(files / "out.npy"), refine(probs, photo, skip=False, returns="probs")
+        np.load(files / "out.npy"), refine(photo_probs, photo, skip=False, returns="probs")
     )

@@ -6,27 +6,7 @@ import pytest
 
 from crfseg import refine
 from crfseg._containers import float16
-
-C, H, W = 4, 9, 14
-
-
-@pytest.fixture
-def image(rng):
-    return rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def probs(rng):
-    return rng.dirichlet(np.full(C, 0.5), (H, W)).transpose(2, 0, 1).astype(np.float32).copy()
-
-
-@pytest.fixture
-def refined(probs, image):
-    """The plain case that all others are compared with; it must differ from the input."""
-    result = refine(probs, image)
-    assert np.abs(result - probs).max() > 0.2
-    return result
-
+from small import C, H, W
 
 # --- containers -----------------------------------------------------------------------------------
 

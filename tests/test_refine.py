@@ -11,18 +11,7 @@ from crfseg import Bilateral, DenseCRF, Features, Gaussian, Potts, refine, unary
 from native import lattice_matrix
 from photos import recorded_problem
 from reference import Term, bilinear, compatibility_matrix, mean_field, normalize
-
-H, W = 8, 11
-
-
-@pytest.fixture
-def image(rng):
-    return rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def probs(rng):
-    return rng.dirichlet(np.full(4, 0.5), (H, W)).transpose(2, 0, 1).astype(np.float32)
+from small import H, W
 
 
 def features_of(image, sigma_xy, sigma_rgb=None):
@@ -262,7 +251,7 @@ def test_wrong_numbers_of_threads_change_nothing(wrong):
 
 def test_models_and_lattices_describe_themselves(probs, image):
     model = DenseCRF(unary_from_probs(probs), [Gaussian(), Bilateral(image)])
-    assert repr(model) == "<DenseCRF: 4 labels, 8 x 11 points, terms [Gaussian, Bilateral]>"
+    assert repr(model) == "<DenseCRF: 4 labels, 9 x 14 points, terms [Gaussian, Bilateral]>"
     lattice = crfseg.Lattice(np.zeros((6, 2)), normalization="after")
     assert repr(lattice) == "<Lattice: 6 points, 2 features, 3 vertices, normalization 'after'>"
 
