@@ -16,10 +16,9 @@
 namespace crfseg {
 namespace {
 
-// malloc hands smaller blocks out again by itself.
-constexpr std::size_t smallest_cached = std::size_t{1} << 15;
-// To clear a huge page for less would cost more than the small ones.
-constexpr std::size_t smallest_on_pages = std::size_t{1} << 18;
+// malloc hands smaller blocks out again by itself. Larger ones it would keep for the thread that
+// gave them back.
+constexpr std::size_t smallest = std::size_t{1} << 15;
 
 class Cache {
  public:
@@ -113,7 +112,7 @@ Memory& memory = *new Memory;
 Block new_block(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - huge_page) throw std::bad_alloc();
   bytes = round_up(bytes, block_alignment);
-  if (bytes >= smallest_on_pages) {
+  if (bytes >= smallest) {
     void* const pages = memory.regions.take(bytes);
     if (pages != nullptr) return {pages, bytes};
   }
@@ -123,14 +122,14 @@ Block new_block(std::size_t bytes) {
 }
 
 void free_block(Block block) noexcept {
-  const bool is_small = round_up(block.bytes, block_alignment) < smallest_on_pages;
+  const bool is_small = round_up(block.bytes, block_alignment) < smallest;
   if (is_small || !memory.regions.give_back(block.data)) std::free(block.data);
 }
 
 void release_free_memory() noexcept { memory.regions.release_free_pages(); }
 
 Block take_block(std::size_t bytes) {
-  if (bytes >= smallest_cached && memory.cache.is_on()) {
+  if (bytes >= smallest && memory.cache.is_on()) {
     const Block block = memory.cache.take(bytes);
     if (block.data != nullptr) return block;
   }
@@ -138,7 +137,7 @@ Block take_block(std::size_t bytes) {
 }
 
 void give_back(Block block) noexcept {
-  if (block.bytes >= smallest_cached && memory.cache.is_on()) return memory.cache.keep(block);
+  if (block.bytes >= smallest && memory.cache.is_on()) return memory.cache.keep(block);
   free_block(block);
 }
 

@@ -23,9 +23,11 @@ char* map_region(std::size_t bytes) {
       (huge_page - reinterpret_cast<std::uintptr_t>(raw) % huge_page) % huge_page;
   if (skip > 0) munmap(start, skip);
   munmap(start + skip + bytes, huge_page - skip);
-  madvise(start + skip, bytes, MADV_HUGEPAGE);
+  madvise(start + skip, bytes, MADV_NOHUGEPAGE);
   return start + skip;
 }
+
+void use_huge_pages(char* start, std::size_t bytes) { madvise(start, bytes, MADV_HUGEPAGE); }
 
 void unmap_region(char* start, std::size_t bytes) { munmap(start, bytes); }
 
@@ -48,6 +50,7 @@ namespace crfseg {
 namespace {
 
 char* map_region(std::size_t) { return nullptr; }
+void use_huge_pages(char*, std::size_t) {}
 void unmap_region(char*, std::size_t) {}
 
 }  // namespace
@@ -63,6 +66,8 @@ namespace {
 
 constexpr std::size_t unit = 4096;  // what places are rounded up to
 constexpr std::size_t usual_region = 16 * huge_page;
+// To clear a huge page for less would cost more than the small ones.
+constexpr std::size_t least_on_huge_page = huge_page / 8;
 
 }  // namespace
 
@@ -91,40 +96,55 @@ void Region::give_back(std::size_t at) noexcept {
   }
 }
 
+void Regions::Mapping::reach(char* start, std::size_t end) {
+  const std::size_t last = (end + huge_page - least_on_huge_page) / huge_page * huge_page;
+  if (last <= on_huge_pages) return;
+  use_huge_pages(start + on_huge_pages, last - on_huge_pages);
+  on_huge_pages = last;
+}
+
 void* Regions::take(std::size_t bytes) {
   bytes = round_up(bytes, unit);
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (auto& [start, region] : regions_) {
-    const std::size_t at = region.take(bytes);
-    if (at < region.bytes()) return start + at;
+  for (auto& [start, mapping] : mappings_) {
+    const std::size_t at = mapping.region.take(bytes);
+    if (at < mapping.region.bytes()) {
+      mapping.reach(start, at + bytes);
+      return start + at;
+    }
   }
+  if (bytes < least_on_huge_page) return nullptr;
   const std::size_t whole = round_up(std::max(bytes, usual_region), huge_page);
   char* const start = map_region(whole);
   if (start == nullptr) return nullptr;
-  return start + regions_.emplace(start, whole).first->second.take(bytes);
+  Mapping& mapping = mappings_.emplace(start, whole).first->second;
+  mapping.region.take(bytes);
+  mapping.reach(start, bytes);
+  return start;
 }
 
 bool Regions::give_back(void* data) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   char* const place = static_cast<char*>(data);
-  auto it = regions_.upper_bound(place);
-  if (it == regions_.begin()) return false;
+  auto it = mappings_.upper_bound(place);
+  if (it == mappings_.begin()) return false;
   --it;
-  auto& [start, region] = *it;
+  char* const start = it->first;
+  Region& region = it->second.region;
   const auto at = static_cast<std::size_t>(place - start);
   if (at >= region.bytes()) return false;
   region.give_back(at);
   if (region.is_empty()) {
     unmap_region(start, region.bytes());
-    regions_.erase(it);
+    mappings_.erase(it);
   }
   return true;
 }
 
 void Regions::release_free_pages() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (const auto& [start, region] : regions_) {
-    region.each_free([start = start](std::size_t at, std::size_t bytes) {
+  for (const auto& [start, mapping] : mappings_) {
+    mapping.region.each_free([start = start](std::size_t at, std::size_t bytes) {
       const std::size_t first = round_up(at, huge_page);
       const std::size_t last = (at + bytes) / huge_page * huge_page;
       if (first < last) release_pages(start + first, last - first);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Memory on huge pages for blocks that are too small for pages of their own: blocks lie side by
 // side in regions, which go back to the system when their last block does. Touching a huge page
-// for the first time costs a tenth of touching as much memory in small ones.
+// for the first time costs a tenth of touching as much memory in small ones; where little of it
+// would be used, small ones cost less, time and memory.
 #pragma once
 
 #include <cstddef>
@@ -47,7 +48,8 @@ class Region {
 
 class Regions {
  public:
-  // A block of pages, or null where the system has no such memory to give.
+  // A block of pages; null where it is small and there is no region with room, or the system has no
+  // such memory to give.
   void* take(std::size_t bytes);
   // Whether the block came from here; if so it is given back.
   bool give_back(void* data) noexcept;
@@ -59,8 +61,17 @@ class Regions {
   void unlock() { mutex_.unlock(); }
 
  private:
+  struct Mapping {
+    explicit Mapping(std::size_t bytes) : region(bytes) {}
+    // A block that ends there is about to be used.
+    void reach(char* start, std::size_t end);
+
+    Region region;
+    std::size_t on_huge_pages = 0;  // from its start; the rest would come in small ones
+  };
+
   std::mutex mutex_;
-  std::map<char*, Region> regions_;
+  std::map<char*, Mapping> mappings_;
 };
 
 }  // namespace crfseg

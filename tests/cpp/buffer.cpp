@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "buffer.h"
 
+#include <algorithm>
+
 #include "check.h"
 
 using crfseg::Buffer;
@@ -9,8 +11,11 @@ namespace {
 
 void memory_is_aligned_and_counted() {
   const std::int64_t huge = crfseg::huge_page / 4;
-  for (std::int64_t size : {std::int64_t{1}, std::int64_t{15}, std::int64_t{16}, std::int64_t{17},
-                            std::int64_t{1000}, huge - 1, huge, huge + 1}) {
+  Buffer<float> beside(huge + huge / 9);  // all but the smallest may lie in one region with it
+  std::fill(beside.begin(), beside.end(), 2.0F);
+  for (std::int64_t size :
+       {std::int64_t{1}, std::int64_t{15}, std::int64_t{16}, std::int64_t{17}, std::int64_t{1000},
+        huge / 64, huge / 8 + 1, huge - 1, huge, huge + 1, 20 * huge}) {
     Buffer<float> buffer(size);
     CHECK(reinterpret_cast<std::uintptr_t>(buffer.data()) % crfseg::block_alignment == 0);
     CHECK(buffer.size() == size);
@@ -18,6 +23,7 @@ void memory_is_aligned_and_counted() {
     CHECK(buffer.end() - buffer.begin() == size);
     for (float& value : buffer) value = 1.0F;  // every element is there to be written
   }
+  CHECK(std::count(beside.begin(), beside.end(), 2.0F) == beside.size());
 }
 
 void empty_buffers_hold_nothing() {
