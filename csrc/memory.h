@@ -25,7 +25,7 @@ void give_back(Block block) noexcept;
 Block new_block(std::size_t bytes);
 void free_block(Block block) noexcept;
 
-// Gives the pages of a range back to the system: what it held is lost.
+// Gives the pages of a range back to the system, unless they are few: what it held is lost.
 void release_pages(void* data, std::size_t bytes) noexcept;
 
 // Free memory between blocks is kept for the blocks to come. This gives it back to the system.

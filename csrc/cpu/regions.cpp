@@ -31,9 +31,13 @@ void use_huge_pages(char* start, std::size_t bytes) { madvise(start, bytes, MADV
 
 void unmap_region(char* start, std::size_t bytes) { munmap(start, bytes); }
 
+// To touch the pages again costs more than so little memory is worth.
+constexpr std::size_t least_released = huge_page / 8;
+
 }  // namespace
 
 void release_pages(void* data, std::size_t bytes) noexcept {
+  if (bytes < least_released) return;
   static const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
   const std::uintptr_t first = round_up(begin, page), last = (begin + bytes) / page * page;
