@@ -21,9 +21,6 @@ UNARY_ENERGIES: Final[int]
 UNARY_PROBABILITIES: Final[int]
 UNARY_LOGITS: Final[int]
 UNARY_FOREGROUND: Final[int]
-SKIP_NEVER: Final[int]
-SKIP_WHERE_IT_PAYS: Final[int]
-SKIP_ALWAYS: Final[int]
 
 class Error(RuntimeError): ...
 
@@ -138,7 +135,7 @@ class MeanField:
         tolerance: float,
         damping: float,
         trace: bool,
-        skip: int,
+        skip: bool,
         out: NDArray[np.float32] | None,
         labels: NDArray[np.int32] | None,
         after_reading: Callable[[tuple[int, float, int, float, int]], None] | None,
@@ -148,8 +145,8 @@ class MeanField:
         """Mean field from softmax(-unary) (or ``start``) to Q in ``out``, MAP in ``labels`` (N,).
 
         Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
-        asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many times a point
-        was evaluated. ``skip`` (``SKIP_*``): leave points alone whose Q cannot have moved.
+        asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many labels of
+        points were evaluated. ``skip``: leave out labels that are known to have next to no mass.
         ``after_reading`` is told what ``set_unary`` would return for a lent unary, and may raise,
         as may ``between_iterations``.
         """

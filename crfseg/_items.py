@@ -27,7 +27,7 @@ class Items(NamedTuple):
     result: Result
     iterations: int
     tolerance: float
-    skip: int
+    skip: bool
 
     def refine(self, n_items: int, threads: int, item_bytes: int) -> None:
         """Fill the result; ``item_bytes`` is what one item needs at least."""

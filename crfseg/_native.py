@@ -22,7 +22,6 @@ except ImportError as error:
 
 __all__ = [
     "NORMALIZATIONS",
-    "SKIP",
     "core",
     "get_num_threads",
     "set_num_threads",
@@ -35,11 +34,6 @@ NORMALIZATIONS: Final = {
     "after": core.NORMALIZATION_AFTER,
     "before": core.NORMALIZATION_BEFORE,
     "none": core.NORMALIZATION_NONE,
-}
-SKIP: Final = {
-    "auto": core.SKIP_WHERE_IT_PAYS,
-    True: core.SKIP_ALWAYS,
-    False: core.SKIP_NEVER,
 }
 MOST_THREADS: Final = 1024
 _VARIABLE: Final = "CRFSEG_NUM_THREADS"

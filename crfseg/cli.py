@@ -148,7 +148,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         dest="skip",
         action="store_const",
         const=False,
-        help="evaluate every pixel in every iteration, settled or not",
+        help="evaluate every label in every iteration, however improbable",
     )
     add("normalization", "of the kernels", choices=("symmetric", "after", "before", "none"))
     add("accuracy", "of the filter", choices=("fast", "fine"))

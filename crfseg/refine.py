@@ -12,7 +12,7 @@ from ._containers import open_array
 from ._image import Range, checked_range, open_images
 from ._items import Items
 from ._kernels import Kernels
-from ._native import NORMALIZATIONS, SKIP, threads_of_call
+from ._native import NORMALIZATIONS, threads_of_call
 from ._results import RETURNS, Result, form_of
 from ._scores import KINDS, LAYOUTS, read_scores
 from ._unaries import Unaries
@@ -41,7 +41,7 @@ def refine(
     compatibility: Compatibility = None,
     iterations: int = 10,
     tolerance: float = 0.0,
-    skip: str | bool = "auto",
+    skip: bool = True,
     normalization: str = "symmetric",
     accuracy: str = "fast",
     upsample: str | bool = "auto",
@@ -91,9 +91,9 @@ def refine(
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         iterations: mean-field updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
-        skip: leave points alone while their marginals cannot have moved by more than 1e-5: "auto"
-            where it saves time; see ``DenseCRF.infer``. ``tolerance=0, skip=False`` evaluates every
-            point every time.
+        skip: leave labels out where they are known to have next to no mass, see
+            ``DenseCRF.infer``; ``tolerance=0, skip=False`` evaluates every label everywhere, and so
+            does what returns logits.
         normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.
         accuracy: "fast", or "fine" for a filter closer to the exact Gaussian at a higher cost.
         upsample: "auto" stretches scores bilinearly to the image where their sizes are related by
@@ -128,7 +128,7 @@ def refine(
     check.choice(_WHERE, "accuracy", accuracy, tuple(ACCURACIES))
     iterations = check.integer(_WHERE, "iterations", iterations)
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
-    check.choice(_WHERE, "skip", skip, tuple(SKIP))
+    check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
     scale = checked_range(_WHERE, image_range)
@@ -160,8 +160,10 @@ def refine(
     memory.require(_WHERE, _in_words(array, unaries, kernels), item_bytes + result_bytes)
     with memory.explained(_WHERE, f"x of shape {array.shape}"):
         result = Result(form, scores, size, unaries.n_labels)
+        # Logarithms would tell next to nothing from nothing.
+        may_skip = skip and form.holds != "log-probs"
         items = Items(
-            _WHERE, size, unaries, kernels, images, scale, result, iterations, tolerance, SKIP[skip]
+            _WHERE, size, unaries, kernels, images, scale, result, iterations, tolerance, may_skip
         )
         items.refine(n_items, n_threads, item_bytes)
     return restore(result.array)

@@ -46,6 +46,15 @@ struct PixelGrid {
 
 class Features;
 
+// What a filtered value is multiplied by, for points and for rows: what points read is a mean of
+// rows, and so is its normalizer.
+struct InverseNormalizer {
+  std::int64_t nbytes() const { return of_points.nbytes() + of_rows.nbytes(); }
+
+  Buffer<float> of_points;  // (n_points)
+  Buffer<float> of_rows;    // (n_local)
+};
+
 class Lattice {
  public:
   // features: (n_points, dim) in units of their standard deviations, finite.
@@ -60,8 +69,8 @@ class Lattice {
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain.
   Buffer<float> normalizer(int threads) const;
-  // (n_points) 1 / normalizer, or its square root; found once.
-  const Buffer<float>& inverse_normalizer(bool root, int threads) const;
+  // 1 / normalizer, or its square root; found once.
+  const InverseNormalizer& inverse_normalizer(bool root, int threads) const;
   // How the blur walks the vertices.
   const BlurPlan& blur_plan() const { return *blur_plan_; }
   std::int64_t n_local() const { return local_begin.back(); }
@@ -94,7 +103,7 @@ class Lattice {
           int threads, std::int64_t max_bytes);
 
   mutable std::mutex normalizer_mutex_;
-  mutable Buffer<float> inverse_, root_of_inverse_;
+  mutable InverseNormalizer inverse_, root_of_inverse_;
   std::shared_ptr<const BlurPlan> blur_plan_;
 };
 

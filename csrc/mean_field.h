@@ -66,8 +66,6 @@ struct UnarySupply {
   std::shared_ptr<const CoarseScores> coarse{};  // of this kind
   std::shared_ptr<const HardLabels> labels{};
 
-  // Whether rows are made as fast as they come from memory, so that nobody need keep them.
-  bool makes_rows() const;
   kernels::UnarySource strip(const Strips& strips, std::int64_t s, int width) const;
 };
 
@@ -77,15 +75,12 @@ struct Compatibility {
   std::vector<float> values;
 };
 
-// Whether to leave points alone that cannot have moved (cpu/skipping.h).
-enum class Skip : int { never = 0, where_it_pays = 1, always = 2 };
-
 struct InferenceOptions {
   int iterations = 10;
   float tolerance = 0.0F;  // stop once max |Q' - Q| is below it
   float damping = 0.0F;    // z' = damping z + (1 - damping) (-U - message), Q = softmax(z)
   bool trace = false;      // free energy of every Q on the way
-  Skip skip = Skip::never;
+  bool skip = false;       // leave out labels where they do not matter (cpu/slab_field.h)
   int threads = 1;
   std::function<void()> between_iterations;               // may throw to end the inference
   std::function<void(const UnaryReport&)> after_reading;  // of a lent unary; may throw as well
@@ -95,7 +90,7 @@ struct Inference {
   int iterations = 0;
   float max_change = 0.0F;  // of the last iteration; NaN unless tolerance or trace asked for it
   std::vector<double> trace;
-  std::int64_t evaluations = 0;  // of points, in all iterations
+  std::int64_t evaluations = 0;  // how many labels of points, in all iterations
 };
 
 class FieldKernel;
@@ -141,15 +136,13 @@ class MeanField {
   };
 
   UnaryReport load_rows(int threads);
-  UnaryReport note_rows(const std::vector<kernels::UnaryStats>& parts);
-  bool should_skip(const InferenceOptions& options) const;
-  bool infer_skipping(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
-                      Inference* result);
-  void infer_two_labels(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
-                        Inference* result);
+  void infer_two_labels(const InferenceOptions& options, LabelView<float> out,
+                        std::int32_t* labels);
+  bool infer_slabs(const InferenceOptions& options, LabelView<float> out, std::int32_t* labels,
+                   std::int64_t* evaluations);
   void infer_fully(LabelView<const float> start, const InferenceOptions& options,
                    LabelView<float> out, std::int32_t* labels, Inference* result);
-  bool result_can_wait(LabelView<float> out) const;
+  bool rows_had_better_go(LabelView<float> out) const;
   Totals run(const Pass& pass);
   void exchange(int threads);
   void load_q(LabelView<const float> q, int threads);
@@ -166,6 +159,7 @@ class MeanField {
   Buffer<float> log_unary_;    // (n_points, width): -U, energies counted from each point's lowest,
   double unary_offset_ = 0.0;  // whose sum this is
   Buffer<float> q_, z_;        // (n_points, width) where somebody needs them
+  Buffer<float> p_;            // of slabs of labels
   std::vector<std::unique_ptr<FieldKernel>> kernels_;
 };
 

@@ -225,12 +225,12 @@ CRFSEG_STAGE stage_normaliser(Job* job) {
 }
 
 CRFSEG_STAGE stage_full_inference(Job* job) {
-  job->options.skip = crfseg::Skip::never;
+  job->options.skip = false;
   job->field->infer({}, job->options, job->out(), nullptr);
 }
 
 CRFSEG_STAGE stage_inference(Job* job) {
-  job->options.skip = crfseg::Skip::always;
+  job->options.skip = true;
   job->field->infer({}, job->options, job->out(), nullptr);
 }
 

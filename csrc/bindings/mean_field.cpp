@@ -108,7 +108,7 @@ void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normaliz
 
 std::tuple<int, float, std::vector<double>, std::int64_t> infer(
     MeanField& field, const OptionalFloats& start, int iterations, float tolerance, float damping,
-    bool trace, int skip, OptionalFloats out, std::optional<Labels> labels,
+    bool trace, bool skip, OptionalFloats out, std::optional<Labels> labels,
     const std::optional<py::typing::Callable<void(Report)>>& after_reading,
     const std::optional<py::typing::Callable<void()>>& between_iterations, int threads) {
   LabelView<const float> from;
@@ -125,7 +125,7 @@ std::tuple<int, float, std::vector<double>, std::int64_t> infer(
   options.tolerance = tolerance;
   options.damping = damping;
   options.trace = trace;
-  options.skip = static_cast<Skip>(skip);
+  options.skip = skip;
   options.threads = threads;
   options.between_iterations = [&] {
     const py::gil_scoped_acquire acquire;
@@ -153,9 +153,6 @@ void bind_mean_field(py::module_& module) {
   module.attr("UNARY_PROBABILITIES") = static_cast<int>(UnaryKind::probabilities);
   module.attr("UNARY_LOGITS") = static_cast<int>(UnaryKind::logits);
   module.attr("UNARY_FOREGROUND") = static_cast<int>(UnaryKind::foreground);
-  module.attr("SKIP_NEVER") = static_cast<int>(Skip::never);
-  module.attr("SKIP_WHERE_IT_PAYS") = static_cast<int>(Skip::where_it_pays);
-  module.attr("SKIP_ALWAYS") = static_cast<int>(Skip::always);
   py::class_<MeanField>(module, "MeanField")
       .def(py::init<std::int64_t, int>(), py::arg("n_points"), py::arg("n_labels"))
       .def_property_readonly("nbytes", &MeanField::nbytes)

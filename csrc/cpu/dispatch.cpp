@@ -16,36 +16,28 @@ namespace kernels {
   void load_unary(const UnarySource&, int, int, float*, UnaryStats*);                   \
   void load_coarse(LabelStrip, UnaryKind, std::int64_t, int, int, float*, UnaryStats*); \
   void field_pass(FieldPass*);                                                          \
+  void slab_start(SlabPass*);                                                           \
+  void slab_step(SlabPass*);                                                            \
+  void slab_write(const SlabPass*);                                                     \
   void two_labels_start(TwoLabelsPass*);                                                \
   void two_labels_step(TwoLabelsPass*);                                                 \
-  void start_pass(SkippingPass*, UnaryStats*, double*);                                 \
-  double uncertainty(const UnarySource&, std::int64_t, int, int, float*, UnaryStats*);  \
-  void settle_pass(SkippingPass*, float);                                               \
-  void active_pass(SkippingPass*, Due);                                                 \
-  void find_due(const SkippingPass*, Due*);                                             \
-  void find_woken(const SkippingPass*, std::int64_t, int, float, float*, Due*);         \
-  void wake(SkippingPass*, const Due&);                                                 \
   void splat(Corners, const float*, const float*, std::int64_t, int, float*);           \
   void slice(Corners, const float*, const float*, std::int64_t, int, float*);           \
   void add_up(float*, Columns, const std::uint32_t*, std::int64_t);                     \
   void spread(float*, Columns, const std::uint32_t*, std::int64_t);                     \
   void blur(float*, Columns, const std::uint32_t*, std::int64_t, float, int);           \
-  void scale(const float*, Columns, const float*, std::int64_t, float*);                \
+  float scale(const float*, Columns, const float*, const float*, std::int64_t, float*); \
   void mix(const float*, const float*, int, std::int64_t, int, float*);                 \
   constexpr Table table = {#isa,                                                        \
                            find_simplices,                                              \
                            load_unary,                                                  \
                            load_coarse,                                                 \
                            field_pass,                                                  \
+                           slab_start,                                                  \
+                           slab_step,                                                   \
+                           slab_write,                                                  \
                            two_labels_start,                                            \
                            two_labels_step,                                             \
-                           start_pass,                                                  \
-                           uncertainty,                                                 \
-                           settle_pass,                                                 \
-                           active_pass,                                                 \
-                           find_due,                                                    \
-                           find_woken,                                                  \
-                           wake,                                                        \
                            splat,                                                       \
                            slice,                                                       \
                            add_up,                                                      \

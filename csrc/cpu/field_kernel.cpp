@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cpu/corners.h"
+#include "cpu/slab_supply.h"
 
 namespace crfseg {
 namespace {
@@ -23,27 +24,6 @@ std::vector<float> message_matrix(const Compatibility& compatibility, float weig
   return rows;
 }
 
-// The largest range over a of mu(a, b), for any b.
-float widest_column(const Compatibility& mu, int n_labels) {
-  if (mu.kind == Compatibility::Kind::potts) return 1.0F;
-  float widest = 0.0F;
-  for (int b = 0; b < n_labels; ++b) {
-    float low = 0.0F, high = 0.0F;
-    if (mu.kind == Compatibility::Kind::vector) {
-      high = std::abs(mu.values[b]);
-    } else {
-      low = high = mu.values[b];
-      for (int a = 1; a < n_labels; ++a) {
-        const float value = mu.values[static_cast<std::size_t>(a) * n_labels + b];
-        low = std::min(low, value);
-        high = std::max(high, value);
-      }
-    }
-    widest = std::max(widest, high - low);
-  }
-  return widest;
-}
-
 }  // namespace
 
 FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mode, float weight,
@@ -58,8 +38,6 @@ FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mo
       n_labels_(n_labels) {
   const float factor_weight = weight * scales_.gain();
   const bool diagonal = kind_ != Compatibility::Kind::matrix;
-  // A difference of two Q takes mass from some labels and gives it to others: two columns.
-  drift_factor_ = 2.0F * factor_weight * widest_column(mu, n_labels);
   // Potts is taken as -1 times the identity, which differs by the same amount for all labels.
   factor_.assign(static_cast<std::size_t>(width), diagonal ? 0.0F : 1.0F);
   for (int a = 0; diagonal && a < n_labels; ++a) {
@@ -76,39 +54,70 @@ FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mo
   }
 }
 
-kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool splat) {
+kernels::Message FieldKernel::points(std::int64_t strip) const {
   const std::int64_t begin = lattice_->strips.begin(strip);
   kernels::Message m{};
   m.at = corners_of(*lattice_, strip);
   m.slice_scale = scales_.slice(begin);
   m.splat_scale = scales_.splat(begin);
+  return m;
+}
+
+kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool splat) {
+  kernels::Message m = points(strip);
   if (excludes_self()) {
-    m.self = self_.data() + begin;
+    m.self = self_.data() + lattice_->strips.begin(strip);
     m.self_factor = factor_.data();
     m.self_rows = kind_ == Compatibility::Kind::matrix ? matrix_.data() : nullptr;
   }
   // In this order: blurred rows may lie where the sums will.
-  if (incoming != nullptr) m.incoming = rows_->fetch(strip, incoming);
-  if (splat) m.outgoing = rows_->cleared_rows(strip);
+  if (incoming != nullptr) {
+    rows_[0].fetch(strip, nullptr, incoming);
+    m.incoming = incoming;
+  }
+  if (splat) m.outgoing = rows_[0].cleared_rows(strip);
   return m;
 }
 
-void FieldKernel::keep_sums(bool keep) {
-  const auto sums = keep ? VertexRows::Sums::kept : VertexRows::Sums::replaced;
-  if (rows_ && rows_->width() == width_ && sums == sums_) return;
-  sums_ = sums;
-  rows_.reset();
-  rows_.emplace(*lattice_, width_, sums, factor_);
+void FieldKernel::hold_labels() {
+  if (!rows_.empty() && held_ == Held::labels) return;
+  held_ = Held::labels;
+  rows_.clear();
+  rows_.emplace_back(*lattice_, width_, factor_);
 }
 
 void FieldKernel::hold_difference() {
-  if (rows_ && rows_->width() == 1) return;
-  rows_.reset();
-  rows_.emplace(*lattice_, 1, VertexRows::Sums::replaced, std::vector<float>{factor_[0]});
+  if (!rows_.empty() && held_ == Held::difference) return;
+  held_ = Held::difference;
+  rows_.clear();
+  rows_.emplace_back(*lattice_, 1, std::vector<float>{factor_[0]});
 }
 
-void FieldKernel::start_drift() {
-  drift_.emplace(*lattice_, 1, VertexRows::Sums::kept, std::vector<float>{drift_factor_});
+void FieldKernel::hold_slabs(const SlabSupply& labels) {
+  constexpr float log2_e = 1.44269504F;
+  held_ = Held::slabs;
+  rows_.clear();
+  for (int g = 0; g < labels.n_slabs(); ++g) {
+    const kernels::Slab& slab = labels.slab(g);
+    std::vector<float> factor(static_cast<std::size_t>(slab.width), 0.0F);
+    for (int i = 0; i < slab.n_labels; ++i) factor[i] = log2_e * factor_[slab.label[i]];
+    rows_.emplace_back(*lattice_, slab.width, factor);
+  }
+}
+
+void FieldKernel::list_rows(std::vector<VertexRows*>* all) {
+  for (VertexRows& rows : rows_) all->push_back(&rows);
+}
+
+bool FieldKernel::attracts() const {
+  return kind_ != Compatibility::Kind::matrix &&
+         std::all_of(factor_.begin(), factor_.end(), [](float f) { return f >= 0.0F; });
+}
+
+std::int64_t FieldKernel::nbytes() const {
+  std::int64_t sum = self_.nbytes();
+  for (const VertexRows& rows : rows_) sum += rows.nbytes();
+  return sum;
 }
 
 double FieldKernel::half_total_weight(int threads) {
@@ -125,7 +134,18 @@ double FieldKernel::half_total_weight(int threads) {
 }
 
 void FieldKernel::mix(int threads) {
-  if (kind_ == Compatibility::Kind::matrix) rows_->mix(matrix_.data(), n_labels_, threads);
+  if (kind_ == Compatibility::Kind::matrix) rows_[0].mix(matrix_.data(), n_labels_, threads);
+}
+
+std::int64_t most_rows(const std::vector<std::unique_ptr<FieldKernel>>& kernels,
+                       const Strips& strips) {
+  std::int64_t most = 0;
+  for (std::int64_t s = 0; s < strips.count; ++s) {
+    std::int64_t rows = 0;
+    for (const auto& kernel : kernels) rows += kernel->lattice().local_rows(s);
+    most = std::max(most, rows);
+  }
+  return most;
 }
 
 }  // namespace crfseg

@@ -49,11 +49,6 @@ UnaryReport MeanField::load_rows(int threads) {
     active_kernels().load_unary(unary_.strip(strips_, s, width_), n_labels_, width_,
                                 log_unary_.data() + begin * width_, &parts[s]);
   });
-  return note_rows(parts);
-}
-
-// The rows are there: what was found on the way.
-UnaryReport MeanField::note_rows(const std::vector<kernels::UnaryStats>& parts) {
   unary_ = {log_unary_.data(), {}, UnaryKind::energies, 0.0F};
   const UnaryReport report = merge(strips_, parts);
   unary_offset_ = report.offset;

@@ -26,8 +26,9 @@ void copy_rows(const float* values, std::int64_t n, std::int64_t n_channels, flo
 }
 
 // S^T B S with its normalisation, on rows of any number of channels; no values stand for ones.
-void filter(const Lattice& lattice, const Scales& scales, bool transpose, const float* values,
-            std::int64_t n_channels, int threads, float* out) {
+// Returns the blurred rows.
+VertexRows filter(const Lattice& lattice, const Scales& scales, bool transpose, const float* values,
+                  std::int64_t n_channels, int threads, float* out) {
   const int width = row_width(n_channels);
   const bool padded = width != n_channels;
   VertexRows rows(lattice, width);
@@ -56,6 +57,17 @@ void filter(const Lattice& lattice, const Scales& scales, bool transpose, const 
       std::copy_n(copy.data() + p * width, n_channels, target + p * n_channels);
     }
   });
+  return rows;
+}
+
+void invert(bool root, const float* values, std::int64_t n, int threads, float* inverse) {
+  parallel_ranges(n, 16384, threads, [&](std::int64_t first, std::int64_t last) {
+    if (root) {
+      for (std::int64_t i = first; i < last; ++i) inverse[i] = 1.0F / std::sqrt(values[i]);
+    } else {
+      for (std::int64_t i = first; i < last; ++i) inverse[i] = 1.0F / values[i];
+    }
+  });
 }
 
 }  // namespace
@@ -66,20 +78,15 @@ Buffer<float> Lattice::normalizer(int threads) const {
   return sums;
 }
 
-const Buffer<float>& Lattice::inverse_normalizer(bool root, int threads) const {
+const InverseNormalizer& Lattice::inverse_normalizer(bool root, int threads) const {
   const std::lock_guard<std::mutex> lock(normalizer_mutex_);
-  Buffer<float>& found = root ? root_of_inverse_ : inverse_;
-  if (found.size() == n_points) return found;
-  Buffer<float> values = normalizer(threads);
-  parallel_ranges(n_points, 16384, threads, [&](std::int64_t first, std::int64_t last) {
-    float* at = values.data();
-    if (root) {
-      for (std::int64_t p = first; p < last; ++p) at[p] = 1.0F / std::sqrt(at[p]);
-    } else {
-      for (std::int64_t p = first; p < last; ++p) at[p] = 1.0F / at[p];
-    }
-  });
-  found = std::move(values);
+  InverseNormalizer& found = root ? root_of_inverse_ : inverse_;
+  if (found.of_points.size() == n_points) return found;
+  Buffer<float> of_points(n_points), of_rows(n_local());
+  const VertexRows rows = filter(*this, Scales{}, false, nullptr, 1, threads, of_points.data());
+  invert(root, of_points.data(), n_points, threads, of_points.data());
+  invert(root, rows.blurred(0), n_local(), threads, of_rows.data());
+  found = {std::move(of_points), std::move(of_rows)};
   return found;
 }
 
@@ -91,7 +98,9 @@ Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
     gain_ = static_cast<float>(lattice_gain(lattice.dim, lattice.fill, lattice.passes));
   } else {
     const bool root = normalization == Normalization::symmetric;
-    scale_ = lattice.inverse_normalizer(root, threads).data();
+    const InverseNormalizer& found = lattice.inverse_normalizer(root, threads);
+    scale_ = found.of_points.data();
+    rows_ = on_slice_ ? found.of_rows.data() : nullptr;
   }
 }
 

@@ -9,19 +9,17 @@
 #include "cpu/dispatch.h"
 #include "cpu/field_kernel.h"
 #include "cpu/scratch.h"
-#include "cpu/skipping.h"
+#include "cpu/slab_field.h"
 #include "cpu/two_labels.h"
 #include "cpu/unary_supply.h"
 #include "parallel.h"
 
 namespace crfseg {
+
 struct MeanField::Pass {
   bool slice = true, splat = true;
   bool change = false, energy = false, entropy = true;
   bool keep_q = false, given_q = false;
-  bool in_place = false;                                // Q is kept, or given, where the unary was
-  std::vector<kernels::UnaryStats>* reading = nullptr;  // load rows on the way: for each strip
-  bool rows = true;  // there are rows, or shall be: otherwise unaries are read every time
   float damping = 0.0F;
   LabelView<float> out;
   std::int32_t* labels = nullptr;
@@ -37,7 +35,7 @@ MeanField::MeanField(std::int64_t n_points, int n_labels)
 MeanField::~MeanField() = default;
 
 std::int64_t MeanField::nbytes() const {
-  std::int64_t sum = log_unary_.nbytes() + q_.nbytes() + z_.nbytes();
+  std::int64_t sum = log_unary_.nbytes() + q_.nbytes() + z_.nbytes() + p_.nbytes();
   if (unary_.coarse) sum += unary_.coarse->nbytes();
   for (const auto& kernel : kernels_) sum += kernel->nbytes();
   return sum;
@@ -59,47 +57,32 @@ void MeanField::clear_kernels() {
 
 void MeanField::exchange(int threads) {
   std::vector<VertexRows*> all;
-  for (const auto& kernel : kernels_) all.push_back(&kernel->rows());
+  for (const auto& kernel : kernels_) kernel->list_rows(&all);
   VertexRows::blur(all, false, threads);
   for (const auto& kernel : kernels_) kernel->mix(threads);
 }
 
 MeanField::Totals MeanField::run(const Pass& wanted) {
   const int batch = batch_points(width_);
-  std::vector<std::int64_t> incoming_at;
-  std::int64_t scratch_size = batch * width_;
-  for (const auto& kernel : kernels_) {
-    incoming_at.push_back(scratch_size);
-    std::int64_t most = 0;
-    for (std::int64_t s = 0; s < strips_.count; ++s) {
-      most = std::max(most, kernel->lattice().local_rows(s));
-    }
-    if (wanted.slice) scratch_size += most * width_;
-  }
-  Scratch scratch(scratch_size);
+  const std::int64_t batch_size = std::int64_t{batch} * width_;
+  Scratch scratch(batch_size + (wanted.slice ? most_rows(kernels_, strips_) * width_ : 0));
   std::vector<float> changes(static_cast<std::size_t>(strips_.count));
   std::vector<double> energies(static_cast<std::size_t>(strips_.count));
   parallel_for(strips_.count, wanted.threads, [&](std::int64_t s) {
     Scratch::Loan loan = scratch.borrow();
     std::vector<kernels::Message> messages;
-    for (std::size_t k = 0; k < kernels_.size(); ++k) {
-      messages.push_back(kernels_[k]->message(
-          s, wanted.slice ? loan.data() + incoming_at[k] : nullptr, wanted.splat));
+    float* incoming = loan.data() + batch_size;
+    for (const auto& kernel : kernels_) {
+      messages.push_back(kernel->message(s, wanted.slice ? incoming : nullptr, wanted.splat));
+      incoming += kernel->lattice().local_rows(s) * width_;
     }
     const std::int64_t begin = strips_.begin(s);
-    float* all_q = wanted.in_place ? log_unary_.data() : q_.data();
-    float* q = wanted.keep_q || wanted.given_q ? all_q + begin * width_ : nullptr;
+    float* q = wanted.keep_q || wanted.given_q ? q_.data() + begin * width_ : nullptr;
     kernels::FieldPass pass{};
     pass.n_points = strips_.end(s) - begin;
     pass.n_labels = n_labels_;
     pass.width = width_;
-    pass.log_unary = wanted.rows ? log_unary_.data() + begin * width_ : nullptr;
-    const kernels::UnarySource source = unary_.strip(strips_, s, width_);
-    pass.unary = &source;
-    if (wanted.reading != nullptr) {
-      (*wanted.reading)[s] = empty_stats();
-      pass.stats = &(*wanted.reading)[s];
-    }
+    pass.log_unary = log_unary_.data() + begin * width_;
     pass.messages = messages.data();
     pass.n_messages = static_cast<int>(messages.size());
     pass.scratch = loan.data();
@@ -108,10 +91,7 @@ MeanField::Totals MeanField::run(const Pass& wanted) {
     pass.z = wanted.damping > 0.0F ? z_.data() + begin * width_ : nullptr;
     pass.q = wanted.given_q ? nullptr : q;
     pass.fixed_q = wanted.given_q ? q : nullptr;
-    if (wanted.out) {
-      pass.out = {wanted.out.data + begin * wanted.out.point_stride, wanted.out.label_stride,
-                  wanted.out.point_stride};
-    }
+    if (wanted.out) pass.out = strip_of(wanted.out, begin);
     pass.labels = wanted.labels != nullptr ? wanted.labels + begin : nullptr;
     pass.want_change = wanted.change;
     pass.want_energy = wanted.energy;
@@ -159,25 +139,30 @@ Inference MeanField::infer(LabelView<const float> start, const InferenceOptions&
     throw std::invalid_argument("damping must be at least 0 and, in float32, below 1");
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  Inference result;
-  result.max_change = std::numeric_limits<float>::quiet_NaN();
   // Whether nothing is asked for that needs every point's Q in every iteration.
   const bool is_plain = options.iterations > 0 && !start && options.damping == 0.0F &&
                         options.tolerance == 0.0F && !options.trace && !kernels_.empty() &&
                         !excludes_self();
-  if (is_plain && should_skip(options) && infer_skipping(options, out, labels, &result)) {
+  Inference result;
+  result.iterations = options.iterations;
+  result.evaluations = options.iterations * strips_.n_points * n_labels_;
+  result.max_change = std::numeric_limits<float>::quiet_NaN();
+  if (is_plain && TwoLabels::apply(kernels_, n_labels_)) {
+    infer_two_labels(options, out, labels);
     return result;
   }
-  if (is_plain && TwoLabels::apply(kernels_, n_labels_)) {
-    infer_two_labels(options, out, labels, &result);
-  } else {
-    infer_fully(start, options, out, labels, &result);
+  InferenceOptions left = options;
+  if (is_plain && SlabField::apply(kernels_, n_labels_)) {
+    if (infer_slabs(options, out, labels, &result.evaluations)) return result;
+    left.after_reading = nullptr;  // what it has to say has been said
   }
+  p_.resize(0);
+  infer_fully(start, left, out, labels, &result);
   return result;
 }
 
 void MeanField::infer_two_labels(const InferenceOptions& options, LabelView<float> out,
-                                 std::int32_t* labels, Inference* result) {
+                                 std::int32_t* labels) {
   TwoLabels field(unary_, kernels_, strips_, options.threads);
   const UnaryReport report = field.start();
   if (unary_.rows == nullptr && options.after_reading) options.after_reading(report);
@@ -190,72 +175,51 @@ void MeanField::infer_two_labels(const InferenceOptions& options, LabelView<floa
       field.step(true, out, labels);
     }
   }
-  result->iterations = options.iterations;
-  result->evaluations = options.iterations * strips_.n_points;
-}
-
-// Whether the iterations after the first two leave enough to skip.
-bool MeanField::should_skip(const InferenceOptions& options) const {
-  if (options.skip != Skip::where_it_pays) {
-    return options.skip == Skip::always && options.iterations > 2;
-  }
-  return options.iterations >= Skipping::fewest_iterations &&
-         options.iterations <= Skipping::most_iterations && n_labels_ >= Skipping::fewest_labels &&
-         n_labels_ <= Skipping::most_labels && strips_.n_points <= Skipping::most_points &&
-         Skipping::sampled_uncertainty(unary_, strips_, n_labels_, width_) <=
-             Skipping::most_uncertainty;
 }
 
 // Whether it came to the end; if not, nothing is lost but time.
-bool MeanField::infer_skipping(const InferenceOptions& options, LabelView<float> out,
-                               std::int32_t* labels, Inference* result) {
-  Skipping skipping(unary_, kernels_, strips_, n_labels_, width_, out, labels, options.threads);
-  const UnaryReport report = skipping.start();
+bool MeanField::infer_slabs(const InferenceOptions& options, LabelView<float> out,
+                            std::int32_t* labels, std::int64_t* evaluations) {
+  SlabField field(unary_, kernels_, strips_, n_labels_, width_, options.skip, options.threads, &p_);
+  const bool in_turn = field.can_keep() && rows_had_better_go(out);
+  const UnaryReport report = field.start();
   if (unary_.rows == nullptr && options.after_reading) options.after_reading(report);
-  for (int i = 0; i < options.iterations; ++i) {
+  for (int left = options.iterations; left > 0; --left) {
     if (options.between_iterations) options.between_iterations();
     exchange(options.threads);
-    if (i > 0) {
-      skipping.step(i + 1 == options.iterations);
-    } else if (!skipping.settle() && options.skip == Skip::where_it_pays) {
-      return false;
-    }
+    const bool done = left > 1 ? field.step() : in_turn ? field.keep() : field.finish(out, labels);
+    if (!done) return false;
   }
-  skipping.write();
-  result->iterations = options.iterations;
-  result->evaluations = skipping.evaluations();
+  if (in_turn) {
+    for (const auto& kernel : kernels_) kernel->drop_rows();
+    release_free_memory();
+    field.write(out, labels);
+  }
+  *evaluations = field.evaluated();
   return true;
 }
 
 // Whether rows of vertices take so much that they and the result had better not be there together:
-// Q stays where the unary was until the rows are gone. Pages that the result has are given back.
-bool MeanField::result_can_wait(LabelView<float> out) const {
+// Q stays where the unary was until the rows are gone.
+bool MeanField::rows_had_better_go(LabelView<float> out) const {
   std::int64_t of_rows = 0;
-  for (const auto& kernel : kernels_) of_rows += kernel->rows().nbytes();
+  for (const auto& kernel : kernels_) of_rows += kernel->nbytes();
   if (!out || 2 * of_rows < out.nbytes()) return false;
+  // Pages that the result has are given back.
   if (out.is_one_piece()) release_pages(out.data, static_cast<std::size_t>(out.nbytes()));
   return true;
 }
 
 void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions& options,
                             LabelView<float> out, std::int32_t* labels, Inference* result) {
-  const bool given = static_cast<bool>(start);
-  const bool read_on_the_way = unary_.rows == nullptr && !given && options.damping == 0.0F;
-  const UnarySupply lent = unary_;
-  const auto judge = [&](const UnaryReport& report) {
+  if (unary_.rows == nullptr) {
+    const UnaryReport report = load_rows(options.threads);
     if (options.after_reading) options.after_reading(report);
-  };
+  }
+  const bool given = static_cast<bool>(start);
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || excludes_self();
-  const bool rows = !read_on_the_way || keep_q || !unary_.makes_rows();
-  if (read_on_the_way && rows) {
-    log_unary_.resize(strips_.n_points * width_);
-  } else if (unary_.rows == nullptr && rows) {
-    judge(load_rows(options.threads));
-  }
-  for (const auto& kernel : kernels_) kernel->keep_sums(false);
-  const bool in_turn =
-      read_on_the_way && rows && !keep_q && options.iterations > 0 && result_can_wait(out);
+  for (const auto& kernel : kernels_) kernel->hold_labels();
   if (given) load_q(start, options.threads);
   if (keep_q) q_.resize(log_unary_.size());
   if (options.damping > 0.0F) start_damping(given, options.threads);
@@ -263,7 +227,6 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
   Pass first;
   first.threads = options.threads;
   first.slice = false;
-  first.rows = rows;
   first.splat = options.iterations > 0 || options.trace;
   first.given_q = given;
   first.keep_q = keep_q;
@@ -271,17 +234,14 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     first.out = out;
     first.labels = labels;
   }
-  std::vector<kernels::UnaryStats> found(static_cast<std::size_t>(strips_.count));
-  if (read_on_the_way) first.reading = &found;
   run(first);
-  if (read_on_the_way) judge(rows ? note_rows(found) : merge(strips_, found));
 
   Pass step;
   step.threads = options.threads;
-  step.rows = rows;
   step.change = watch;
   step.keep_q = keep_q;
   step.damping = options.damping;
+  result->iterations = 0;
   bool done = options.iterations == 0;
   while (!done) {
     if (options.between_iterations) options.between_iterations();
@@ -289,11 +249,7 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     if (options.trace) result->trace.push_back(evaluate(true, options.threads));
     ++result->iterations;
     const bool last = result->iterations == options.iterations;
-    if (last && in_turn) {
-      step.splat = false;
-      step.keep_q = step.in_place = true;
-      unary_ = lent;
-    } else if (last && !watch) {
+    if (last && !watch) {
       step.out = out;
       step.labels = labels;
       step.splat = false;
@@ -306,22 +262,17 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     exchange(options.threads);
     result->trace.push_back(evaluate(true, options.threads));
   }
-  if (in_turn) {
-    for (const auto& kernel : kernels_) kernel->drop_rows();
-    release_free_memory();
-  }
-  if (in_turn || (watch && result->iterations > 0)) {
+  if (watch && result->iterations > 0) {
     Pass write;
     write.threads = options.threads;
     write.slice = write.splat = false;
     write.given_q = true;
-    write.in_place = in_turn;
     write.out = out;
     write.labels = labels;
     run(write);
   }
   if (result->iterations == 0) result->max_change = std::numeric_limits<float>::quiet_NaN();
-  result->evaluations = result->iterations * strips_.n_points;
+  result->evaluations = result->iterations * strips_.n_points * n_labels_;
 }
 
 // The free energy of q_ (without the entropy: its expected energy), its splat having been
@@ -347,7 +298,7 @@ double MeanField::potts_constant(int threads) {
 }
 
 double MeanField::energy_of_q(bool entropy, int threads) {
-  for (const auto& kernel : kernels_) kernel->keep_sums(false);
+  for (const auto& kernel : kernels_) kernel->hold_labels();
   Pass splat;
   splat.threads = threads;
   splat.slice = false;

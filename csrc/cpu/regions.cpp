@@ -72,6 +72,9 @@ constexpr std::size_t unit = 4096;  // what places are rounded up to
 constexpr std::size_t usual_region = 16 * huge_page;
 // To clear a huge page for less would cost more than the small ones.
 constexpr std::size_t least_on_huge_page = huge_page / 8;
+// At the end of what is used less of a huge page is enough: where more follows, the rest of it is
+// small pages as well.
+constexpr std::size_t least_at_end = huge_page / 16;
 
 }  // namespace
 
@@ -101,7 +104,7 @@ void Region::give_back(std::size_t at) noexcept {
 }
 
 void Regions::Mapping::reach(char* start, std::size_t end) {
-  const std::size_t last = (end + huge_page - least_on_huge_page) / huge_page * huge_page;
+  const std::size_t last = (end + huge_page - least_at_end) / huge_page * huge_page;
   if (last <= on_huge_pages) return;
   use_huge_pages(start + on_huge_pages, last - on_huge_pages);
   on_huge_pages = last;

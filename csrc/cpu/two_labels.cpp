@@ -8,20 +8,6 @@
 #include "parallel.h"
 
 namespace crfseg {
-namespace {
-
-std::int64_t most_rows(const TwoLabels::Kernels& kernels, const Strips& strips) {
-  std::int64_t most = 0;
-  for (std::int64_t s = 0; s < strips.count; ++s) {
-    std::int64_t rows = 0;
-    for (const auto& kernel : kernels) rows += kernel->lattice().local_rows(s);
-    most = std::max(most, rows);
-  }
-  return most;
-}
-
-}  // namespace
-
 bool TwoLabels::apply(const Kernels& kernels, int n_labels) {
   return n_labels == 2 && !kernels.empty() &&
          std::all_of(kernels.begin(), kernels.end(), [](const auto& kernel) {
@@ -73,7 +59,7 @@ void TwoLabels::step(bool last, LabelView<float> out, std::int32_t* labels) {
     std::vector<kernels::Message> messages;
     kernels::TwoLabelsPass pass = this->pass(s, !last, loan.data(), &messages);
     const std::int64_t begin = strips_.begin(s);
-    if (out) pass.out = {out.data + begin * out.point_stride, out.label_stride, out.point_stride};
+    if (out) pass.out = strip_of(out, begin);
     if (labels != nullptr) pass.labels = labels + begin;
     active_kernels().two_labels_step(&pass);
   });

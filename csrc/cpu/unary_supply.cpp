@@ -11,14 +11,6 @@
 
 namespace crfseg {
 
-kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t begin) {
-  return {const_cast<float*>(view.data) + begin * view.point_stride, view.label_stride,
-          view.point_stride};
-}
-
-// Of probabilities, logarithms would have to be taken every time.
-bool UnarySupply::makes_rows() const { return labels || (coarse && kind == UnaryKind::logits); }
-
 kernels::UnarySource UnarySupply::strip(const Strips& strips, std::int64_t s, int width) const {
   const std::int64_t begin = strips.begin(s);
   kernels::UnarySource source{};
@@ -72,7 +64,8 @@ CoarseScores::CoarseScores(LabelView<const float> scores, const CoarseGrid& grid
       least_(width),
       down_(taps(grid.rows, grid.height, grid.align_corners)),
       across_(taps(grid.columns, grid.width, grid.align_corners)),
-      columns_(grid.columns) {
+      columns_(grid.columns),
+      width_(width) {
   std::fill(least_.begin(), least_.end(), 0.0F);
   std::fill_n(least_.begin(), scores.n_labels, clip);
   const Strips strips = Strips::of(scores.n_points);

@@ -20,7 +20,11 @@ inline int batch_points(int width) {
 // What the caller is shown for an entry of Q: below the smallest that is computed, nothing.
 inline float shown(float q) { return q > 2.0F * kernels::smallest ? q : 0.0F; }
 
-kernels::LabelStrip strip_of(const LabelView<const float>& view, std::int64_t begin);
+template <class T>
+kernels::LabelStrip strip_of(const LabelView<T>& view, std::int64_t begin) {
+  return {const_cast<float*>(view.data) + begin * view.point_stride, view.label_stride,
+          view.point_stride};
+}
 
 kernels::UnaryStats empty_stats();
 // Strips count places in themselves; the report counts them in all points.
@@ -33,6 +37,9 @@ class CoarseScores {
                int width, int threads, UnaryReport* report);
 
   kernels::CoarseSource from(std::int64_t first_pixel) const;
+  std::int64_t n_cells() const { return rows_.size() / width_; }
+  const float* cell(std::int64_t i) const { return rows_.data() + i * width_; }
+  float least(int label) const { return least_[label]; }
   std::int64_t nbytes() const { return rows_.nbytes() + least_.nbytes(); }
 
  private:
@@ -40,6 +47,7 @@ class CoarseScores {
   Buffer<float> least_;  // (width)
   std::vector<kernels::Tap> down_, across_;
   std::int64_t columns_;
+  int width_;
 };
 
 // A label map, and the few rows that its points can have.

@@ -38,69 +38,49 @@ void clear(float* rows, std::int64_t n, kernels::Columns columns) {
 
 // A sweep over rows or chains that has to be through before the next one begins.
 struct VertexRows::Step {
-  enum class Kind { start, add_up, blur, rescale, spread };
+  enum class Kind { clear, add_up, blur, rescale, spread };
   Kind kind;
   const Chains* chains;
   std::int64_t first_row, n_pieces;
 };
 
-VertexRows::VertexRows(const Lattice& lattice, int width, Sums sums,
-                       const std::vector<float>& factor)
+VertexRows::VertexRows(const Lattice& lattice, int width, const std::vector<float>& factor)
     : lattice_(&lattice),
       plan_(&lattice.blur_plan()),
       width_(width),
       factor_(factor.empty() ? std::vector<float>(static_cast<std::size_t>(width), 1.0F) : factor),
-      sums_((sums == Sums::kept ? lattice.n_local() : plan_->n_rows) * width),
-      blurred_(sums == Sums::kept ? plan_->n_rows * width : 0) {
+      values_(plan_->n_rows * width) {
   for (float& value : factor_) value *= gain();
 }
 
-// Runs of up to `most` neighbouring columns that cover the slabs.
-std::vector<kernels::Columns> VertexRows::columns(SlabList slabs, int most) const {
-  if (width_ <= std::min(most, 24) && slabs == nullptr) return {{width_, 0, width_}};
+// Runs of up to `most` neighbouring columns that cover all.
+std::vector<kernels::Columns> VertexRows::columns(int most) const {
+  if (width_ <= std::min(most, 24)) return {{width_, 0, width_}};
   std::vector<kernels::Columns> runs;
-  const int n_slabs = slabs != nullptr ? static_cast<int>(slabs->size()) : width_ / 8;
-  for (int i = 0; i < n_slabs; ++i) {
-    const int first = 8 * (slabs != nullptr ? (*slabs)[i] : i);
-    const bool extends =
-        !runs.empty() && runs.back().first + runs.back().count == first && runs.back().count < most;
-    if (extends) {
-      runs.back().count += 8;
-    } else {
-      runs.push_back({width_, first, std::min(8, width_)});
-    }
+  for (int first = 0; first < width_; first += most) {
+    runs.push_back({width_, first, std::min(most, width_ - first)});
   }
   return runs;
 }
 
-float* VertexRows::rows(std::int64_t strip) { return sums_.data() + first_row(strip); }
-
-float* VertexRows::cleared_rows(std::int64_t strip, SlabList slabs) {
-  for (const kernels::Columns& run : columns(slabs, width_)) {
-    clear(rows(strip), lattice_->local_rows(strip), run);
-  }
-  return rows(strip);
-}
-
-const float* VertexRows::blurred(std::int64_t strip) const {
-  return values().data() + first_row(strip);
+float* VertexRows::cleared_rows(std::int64_t strip) {
+  float* rows = values_.data() + first_row(strip);
+  std::fill_n(rows, lattice_->local_rows(strip) * width_, 0.0F);
+  return rows;
 }
 
 float VertexRows::gain() const {
   return gain_of(*lattice_, (lattice_->dim + 1) % axes_between_rescales(*lattice_));
 }
 
-const float* VertexRows::fetch(std::int64_t strip, float* copy, SlabList slabs) const {
-  if (keeps_sums()) return blurred(strip);
-  for (const kernels::Columns& run : columns(slabs, width_)) {
-    active_kernels().scale(blurred(strip), run, factor_.data(), lattice_->local_rows(strip), copy);
-  }
-  return copy;
+float VertexRows::fetch(std::int64_t strip, const float* weight, float* copy) const {
+  return active_kernels().scale(blurred(strip), {width_, 0, width_}, factor_.data(), weight,
+                                lattice_->local_rows(strip), copy);
 }
 
 void VertexRows::mix(const float* matrix, int n_labels, int threads) {
   parallel_ranges(lattice_->n_local(), 256, threads, [&](std::int64_t first, std::int64_t last) {
-    float* rows = values().data() + first * width_;
+    float* rows = values_.data() + first * width_;
     Buffer<float> before((last - first) * width_);
     std::copy_n(rows, before.size(), before.data());
     active_kernels().mix(before.data(), matrix, n_labels, last - first, width_, rows);
@@ -116,7 +96,7 @@ std::vector<VertexRows::Step> VertexRows::steps(bool transpose) const {
     return Step{kind, &chains, 0, chains.n_pieces()};
   };
   std::vector<Step> all;
-  all.push_back(over_rows(Step::Kind::start, keeps_sums() ? 0 : lattice_->n_local()));
+  all.push_back(over_rows(Step::Kind::clear, lattice_->n_local()));
   all.push_back(over_chains(Step::Kind::add_up, plan_->shared));
   for (int i = 0; i <= lattice_->dim; ++i) {
     all.push_back(over_chains(Step::Kind::blur, plan_->axes[transpose ? lattice_->dim - i : i]));
@@ -128,30 +108,21 @@ std::vector<VertexRows::Step> VertexRows::steps(bool transpose) const {
   return all;
 }
 
-// What the rows hold before the strips' sums are added up.
-void VertexRows::start(std::int64_t first, std::int64_t last, kernels::Columns columns) {
-  const std::int64_t n_sums = std::clamp(lattice_->n_local(), first, last);
-  if (keeps_sums() && first < n_sums) {
-    active_kernels().scale(sums_.data() + first * width_, columns, factor_.data(), n_sums - first,
-                           blurred_.data() + first * width_);
-  }
-  clear(values().data() + n_sums * width_, last - n_sums, columns);
-}
-
 void VertexRows::take(const Step& step, std::int64_t piece, kernels::Columns columns) {
   const kernels::Table& kernels = active_kernels();
-  float* all = values().data();
+  float* all = values_.data();
   const std::int64_t first = step.first_row + piece * rows_per_piece;
   const std::int64_t last = std::min(first + rows_per_piece, plan_->n_rows);
   const BlurShape shape = BlurShape::of(lattice_->passes);
   switch (step.kind) {
-    case Step::Kind::start:
-      return start(first, last, columns);
+    case Step::Kind::clear:
+      return clear(all + first * width_, last - first, columns);
     case Step::Kind::rescale: {
       const std::vector<float> by(static_cast<std::size_t>(width_),
                                   gain_of(*lattice_, axes_between_rescales(*lattice_)));
-      return kernels.scale(all + first * width_, columns, by.data(), last - first,
-                           all + first * width_);
+      kernels.scale(all + first * width_, columns, by.data(), nullptr, last - first,
+                    all + first * width_);
+      return;
     }
     case Step::Kind::add_up:
       return kernels.add_up(all, columns, step.chains->piece(piece), step.chains->length(piece));
@@ -191,11 +162,10 @@ bool VertexRows::shares_are_even(const std::vector<Part>& parts, int threads) {
          sum / static_cast<std::int64_t>(load.size()) + n_waits * floats_per_wait;
 }
 
-void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads,
-                      SlabList slabs) {
+void VertexRows::blur(const std::vector<VertexRows*>& all, bool transpose, int threads) {
   std::vector<Part> parts;
   for (VertexRows* rows : all) {
-    for (const kernels::Columns& run : rows->columns(slabs, 32)) {
+    for (const kernels::Columns& run : rows->columns(32)) {
       parts.push_back({rows, rows->steps(transpose), run});
     }
   }

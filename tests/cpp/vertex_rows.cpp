@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Adding up and blurring rows against a slow blur over the table of neighbours, for every width,
-// mode, selection of slabs and number of threads.
+// Adding up and blurring rows against a slow blur over the table of neighbours, for every width and
+// number of threads.
 #include "cpu/vertex_rows.h"
 
 #include <algorithm>
@@ -10,7 +10,6 @@
 
 using crfseg::Lattice;
 using crfseg::VertexRows;
-using Sums = VertexRows::Sums;
 
 namespace {
 
@@ -61,23 +60,17 @@ void add(const std::vector<float>& values, VertexRows* rows) {
   const Lattice& lattice = rows->lattice();
   for (std::int64_t s = 0; s < lattice.strips.count; ++s) {
     const float* from = values.data() + lattice.local_begin[s] * rows->width();
-    float* to = rows->rows(s);
+    float* to = rows->cleared_rows(s);
     for (std::int64_t i = 0; i < lattice.local_rows(s) * rows->width(); ++i) to[i] += from[i];
   }
 }
 
-void clear(VertexRows* rows) {
-  for (std::int64_t s = 0; s < rows->lattice().strips.count; ++s) rows->cleared_rows(s);
-}
-
 // What points slice from.
-std::vector<float> fetched(const VertexRows& rows, crfseg::SlabList slabs = nullptr) {
+std::vector<float> fetched(const VertexRows& rows) {
   const Lattice& lattice = rows.lattice();
-  std::vector<float> all;
+  std::vector<float> all(static_cast<std::size_t>(lattice.n_local() * rows.width()));
   for (std::int64_t s = 0; s < lattice.strips.count; ++s) {
-    std::vector<float> copy(static_cast<std::size_t>(lattice.local_rows(s) * rows.width()));
-    const float* found = rows.fetch(s, copy.data(), slabs);
-    all.insert(all.end(), found, found + copy.size());
+    rows.fetch(s, nullptr, all.data() + lattice.local_begin[s] * rows.width());
   }
   return all;
 }
@@ -103,19 +96,15 @@ void every_width_and_mode_is_the_slow_blur() {
       const std::vector<float> values = random_rows(lattice, width, 3);
       for (const bool transpose : {false, true}) {
         const std::vector<float> expected = blurred_slowly(lattice, values, width, transpose);
-        for (const Sums sums : {Sums::replaced, Sums::kept}) {
-          VertexRows rows(lattice, width, sums);
-          clear(&rows);
-          add(values, &rows);
-          VertexRows::blur({&rows}, transpose, 1);
-          const std::vector<float> found = fetched(rows);
-          CHECK(check::largest_difference(found, expected) < 1e-5);
-          VertexRows again(lattice, width, sums);
-          clear(&again);
-          add(values, &again);
-          VertexRows::blur({&again}, transpose, 3);
-          CHECK(fetched(again) == found);
-        }
+        VertexRows rows(lattice, width);
+        add(values, &rows);
+        VertexRows::blur({&rows}, transpose, 1);
+        const std::vector<float> found = fetched(rows);
+        CHECK(check::largest_difference(found, expected) < 1e-5);
+        VertexRows again(lattice, width);
+        add(values, &again);
+        VertexRows::blur({&again}, transpose, 3);
+        CHECK(fetched(again) == found);
       }
     }
   }
@@ -130,7 +119,6 @@ void every_instruction_set_blurs() {
     for (const std::string& isa : crfseg::available_isas()) {
       crfseg::set_isa(isa);
       VertexRows rows(lattice, width);
-      clear(&rows);
       add(values, &rows);
       VertexRows::blur({&rows}, false, 1);
       CHECK(check::largest_difference(fetched(rows), expected) < 1e-5);
@@ -147,81 +135,11 @@ void several_lattices_go_together() {
     for (VertexRows* rows : {&first, &second}) {
       const std::vector<float> values = random_rows(rows->lattice(), rows->width(), 5);
       expected.push_back(blurred_slowly(rows->lattice(), values, rows->width(), false));
-      clear(rows);
       add(values, rows);
     }
     VertexRows::blur({&first, &second}, false, threads);
     CHECK(check::largest_difference(fetched(first), expected[0]) < 1e-5);
     CHECK(check::largest_difference(fetched(second), expected[1]) < 1e-5);
-  }
-}
-
-// Splat changes only: the sums go on, whatever has been blurred of them.
-void kept_sums_take_changes() {
-  const Lattice lattice = lattice_of(9000, 5, 1.0F, {1}, 1);
-  const int width = 24;
-  VertexRows rows(lattice, width, Sums::kept);
-  clear(&rows);
-  std::vector<float> sum(static_cast<std::size_t>(lattice.n_local() * width));
-  for (std::uint64_t seed = 0; seed < 3; ++seed) {
-    const std::vector<float> change = random_rows(lattice, width, seed);
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += change[i];
-    add(change, &rows);
-    VertexRows::blur({&rows}, false, 2);
-    CHECK(check::largest_difference(fetched(rows), blurred_slowly(lattice, sum, width, false)) <
-          2e-5);
-  }
-}
-
-bool chosen(const std::vector<int>& slabs, std::size_t i, int width) {
-  const int slab = static_cast<int>(i % static_cast<std::size_t>(width)) / 8;
-  return std::find(slabs.begin(), slabs.end(), slab) != slabs.end();
-}
-
-// Where a slab is chosen, `found` holds `there`, elsewhere `elsewhere`.
-void check_slabs(const std::vector<float>& found, const std::vector<int>& slabs, int width,
-                 const std::vector<float>& there, const std::vector<float>& elsewhere) {
-  std::vector<float> expected = elsewhere;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (chosen(slabs, i, width)) expected[i] = there[i];
-  }
-  CHECK(found == expected);
-}
-
-void only_the_slabs_asked_for_are_touched() {
-  const Lattice lattice = lattice_of(9000, 5, 1.0F, {1}, 1);
-  for (const int width : {8, 24, 88}) {
-    const std::vector<float> first = random_rows(lattice, width, 1);
-    const std::vector<float> change = random_rows(lattice, width, 2);
-    const std::vector<float> zeros(first.size());
-    for (const std::vector<int>& slabs :
-         {std::vector<int>{}, {0}, {width / 8 - 1}, {0, 1, 2}, {0, 2, 3, 4, 5, 6, 7, 8, 10}}) {
-      if (!slabs.empty() && slabs.back() >= width / 8) continue;
-      for (const int threads : {1, 3}) {
-        VertexRows rows(lattice, width, Sums::kept);
-        clear(&rows);
-        add(first, &rows);
-        VertexRows::blur({&rows}, false, threads);
-        const std::vector<float> before = fetched(rows);
-        add(change, &rows);
-        VertexRows all(lattice, width);
-        clear(&all);
-        add(first, &all);
-        add(change, &all);
-        VertexRows::blur({&all}, false, threads);
-        VertexRows::blur({&rows}, false, threads, &slabs);
-        check_slabs(fetched(rows), slabs, width, fetched(all), before);
-        check_slabs(fetched(all, &slabs), slabs, width, fetched(all), zeros);
-        // Rows that hold the blurred values in place of the sums keep the others as they are.
-        clear(&all);
-        add(first, &all);
-        VertexRows::blur({&all}, false, threads, &slabs);
-        for (std::int64_t s = 0; s < lattice.strips.count; ++s) all.cleared_rows(s, &slabs);
-        std::vector<float> left = first;
-        for (float& value : left) value *= all.gain();
-        check_slabs(fetched(all), slabs, width, zeros, left);
-      }
-    }
   }
 }
 
@@ -234,12 +152,32 @@ void what_is_fetched_has_the_factor() {
     for (std::size_t i = 0; i < expected.size(); ++i) {
       expected[i] *= factor[i % static_cast<std::size_t>(width)];
     }
-    for (const Sums sums : {Sums::replaced, Sums::kept}) {
-      VertexRows rows(lattice, width, sums, factor);
-      clear(&rows);
-      add(values, &rows);
-      VertexRows::blur({&rows}, false, 1);
-      CHECK(check::largest_difference(fetched(rows), expected) < 1e-5);
+    VertexRows rows(lattice, width, factor);
+    add(values, &rows);
+    VertexRows::blur({&rows}, false, 1);
+    CHECK(check::largest_difference(fetched(rows), expected) < 1e-5);
+  }
+}
+
+void the_largest_entry_is_found() {
+  const Lattice lattice = lattice_of(9000, 2, 9.0F, {}, 1);
+  for (const int width : {1, 4, 8, 16, 24, 40}) {
+    VertexRows rows(lattice, width);
+    add(random_rows(lattice, width, 9), &rows);
+    VertexRows::blur({&rows}, false, 1);
+    const std::vector<float> weight = check::Random(4).uniforms(lattice.n_local(), 0.1F, 3.0F);
+    for (std::int64_t s = 0; s < lattice.strips.count; ++s) {
+      const std::int64_t n = lattice.local_rows(s), first = lattice.local_begin[s];
+      std::vector<float> copy(static_cast<std::size_t>(n * width));
+      float plain = 0.0F, weighted = 0.0F;
+      const float found_plain = rows.fetch(s, nullptr, copy.data());
+      const float found_weighted = rows.fetch(s, weight.data() + first, copy.data());
+      for (std::int64_t i = 0; i < n * width; ++i) {
+        plain = std::max(plain, copy[i]);
+        weighted = std::max(weighted, copy[i] * weight[first + i / width]);
+      }
+      CHECK(found_plain == plain);
+      CHECK(found_weighted == weighted);
     }
   }
 }
@@ -251,7 +189,6 @@ void a_matrix_mixes_labels() {
     const std::vector<float> matrix =
         check::Random(6).uniforms(std::int64_t{n_labels} * width, -1.0F, 1.0F);
     VertexRows rows(lattice, width);
-    clear(&rows);
     add(random_rows(lattice, width, 8), &rows);
     VertexRows::blur({&rows}, false, 2);
     const std::vector<float> before = fetched(rows);
@@ -273,9 +210,8 @@ int main() {
   every_width_and_mode_is_the_slow_blur();
   every_instruction_set_blurs();
   several_lattices_go_together();
-  kept_sums_take_changes();
-  only_the_slabs_asked_for_are_touched();
   what_is_fetched_has_the_factor();
+  the_largest_entry_is_found();
   a_matrix_mixes_labels();
   return check::result();
 }

@@ -6,7 +6,6 @@
 // slice and splat of one point depend on memory the previous point has just written, and only with
 // many independent points in flight does the processor hide that.
 #include "cpu/kernels/marginals.h"
-#include "cpu/kernels/reading.h"
 #include "cpu/kernels/rows.h"
 
 namespace crfseg {
@@ -71,12 +70,7 @@ CRFSEG_INLINE void note_change(FieldPass* pass, std::int64_t first, int n, const
 
 // t = -U - message
 CRFSEG_INLINE void add_messages(const FieldPass& pass, std::int64_t first, int n, float* t) {
-  const float* base = t;
-  if (pass.log_unary != nullptr) {
-    base = pass.log_unary + first * pass.width;
-  } else {
-    read_unary(*pass.unary, first, n, pass.n_labels, pass.width, t, nullptr);
-  }
+  const float* base = pass.log_unary + first * pass.width;
   for (int k = 0; k < pass.n_messages; ++k) {
     const Message& m = pass.messages[k];
     if (m.incoming == nullptr) continue;
@@ -93,9 +87,6 @@ CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float*
   const std::int64_t floats = static_cast<std::int64_t>(n) * width;
   if (pass->fixed_q != nullptr) {
     copy(pass->fixed_q + first * width, floats, t);
-  } else if (pass->stats != nullptr) {
-    float* rows = pass->log_unary != nullptr ? pass->log_unary + first * width : nullptr;
-    read_start(*pass->unary, first, n, pass->n_labels, width, t, rows, pass->stats);
   } else {
     add_messages(*pass, first, n, t);
     if (pass->want_energy) return add_energy(pass, first, n, t);

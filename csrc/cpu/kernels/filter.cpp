@@ -10,6 +10,9 @@ namespace CRFSEG_ISA {
 // Calls f with blocks that cover the columns.
 template <class F>
 CRFSEG_INLINE void for_columns(Columns columns, F&& f) {
+#if defined(__AVX512F__)
+  if (columns.width == 16) return f(Block<V16, 1, true>{16, 0});
+#endif
   if (columns.count == columns.width) return for_blocks(columns.width, f);
   for_part(columns.width, columns.first, columns.first + columns.count, f);
 }
@@ -181,20 +184,31 @@ void blur(float* rows, Columns columns, const std::uint32_t* entries, std::int64
   });
 }
 
-void scale(const float* in, Columns columns, const float* factor, std::int64_t n, float* out) {
+float scale(const float* in, Columns columns, const float* factor, const float* weight,
+            std::int64_t n, float* out) {
+  float largest = 0.0F;
   for_columns(columns, [&](auto block) __attribute__((always_inline)) {
     using B = decltype(block);
     using V = typename B::V;
-    V by[B::W];
+    V by[B::W], top[B::W] = {};
     for (int x = 0; x < B::W; ++x) by[x] = load<V>(factor + block.column + x * B::lanes);
     for (std::int64_t i = 0; i < n; ++i) {
       const float* from = in + block.row(i);
       float* to = out + block.row(i);
+      const float by_weight = weight != nullptr ? weight[i] : 1.0F;
       for (int x = 0; x < B::W; ++x) {
-        store<V>(to + x * B::lanes, load<V>(from + x * B::lanes) * by[x]);
+        const V value = load<V>(from + x * B::lanes) * by[x];
+        store<V>(to + x * B::lanes, value);
+        top[x] = maximum(top[x], value * by_weight);
       }
     }
+    for (int x = 0; x < B::W; ++x) {
+      float lanes[B::lanes];
+      store<V>(lanes, top[x]);
+      for (const float value : lanes) largest = maximum(largest, value);
+    }
   });
+  return largest;
 }
 
 void mix(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,

@@ -21,6 +21,10 @@ constexpr int most_batched = 32;    // points that are worked on at a time
 // become denormal numbers, which are slow. Results at the bound are taken for 0 where they are
 // read.
 constexpr float smallest = 8.2718061e-25F;
+// p = softmax(-U) is taken to be at least 2^-60 of its largest, or 0. Messages are exponents up to
+// the largest of floats.
+constexpr float log2_least_start = -60.0F, log2_impossible = -1000.0F;
+constexpr float log2_largest = 126.0F;
 
 // How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of
 // it.
@@ -62,11 +66,6 @@ struct Message {
   const float* splat_scale;  // (n) or null: normalisation of what is added
   const float* incoming;     // rows of -w mu V, V the blurred sums; null in the first pass
   float* outgoing;           // rows to which Q is added; null in the last pass
-  const float* drift;        // (rows) bound on how far messages have moved since they were settled
-  float* moved;              // (rows) to which the movement of Q is added; null where nobody asks
-  std::uint32_t* slot_row;   // (slots, corners) corners of slots, for the passes that skip points
-  float* slot_weight;        // (slots, corners) with the normalisation of what is read
-  float* slot_scale;         // (slots) what is added has another one: by how much; or null
   const float* self;         // (n) or null: the diagonal of the filter, to be left out
   const float* self_factor;  // (width): -w mu where that is diagonal
   const float* self_rows;    // (n_labels, width): -w mu, row b holds column b; null: diagonal
@@ -139,9 +138,7 @@ struct UnarySource {
 struct FieldPass {
   std::int64_t n_points;
   int n_labels, width;
-  float* log_unary;          // (n, width): -U, up to a constant per point; null: read it every time
-  const UnarySource* unary;  // what to read, where something is
-  UnaryStats* stats;  // or null: start from softmax(-U), read, noting what is found and the rows
+  const float* log_unary;  // (n, width): -U, up to a constant per point
   const Message* messages;
   int n_messages;
   float* scratch;  // (batch, width)
@@ -159,35 +156,43 @@ struct FieldPass {
   double energy;         // out
 };
 
-// Points of one strip whose Q may still move, with all that their evaluation needs side by side
-// (their corners are in the messages).
-struct Slots {
-  float* rows;           // (slots, 2, width): -U, and Q as last splat
-  std::uint32_t* point;  // (slots) within the strip
-  float* limit;          // (slots) the drift up to which q stays as it is
-  int count;
+// Labels that are worked on together: their rows are a line of the cache, or less.
+struct Slab {
+  const std::int32_t* label;   // (n_labels) which they are
+  int first, n_labels, width;  // there are `first` labels in the slabs before
+  // (n, width) of a strip's points: p = softmax(-U) up to a factor per point; null: it is read, or
+  // made, whenever it is needed
+  float* p;
+  // Of coarse scores: (grid cells, width), logits times log2(e), and (width) the least p
+  const float *cells, *least;
 };
 
-// A strip in inference that skips points.
-struct SkippingPass {
+constexpr int slab_width = 16;
+
+// A pass over the points of one strip with labels in slabs (cpu/slab_field.h).
+struct SlabPass {
   UnarySource unary;
-  int n_labels, width;
-  Message* messages;
+  UnaryStats* stats;
+  const Slab* slabs;
+  int n_slabs, n_labels;
+  const std::int32_t* place;  // (n_labels) of hard labels: where in the slabs they are
+  const Message* messages;
   int n_messages;
-  float* scratch;  // (3 batch, width)
-  int batch;
-  float tolerance;
-  Slots slots;
-  float* limit;          // (points) of points without a slot; infinity where there is one
-  LabelStrip out;        // .data null: not wanted
-  std::int32_t* labels;  // (points) or null
-};
-
-// What is due in a later pass, in ascending order.
-struct Due {
-  std::uint32_t* index;
-  float* drift;
-  int count;
+  const float** incoming;  // (n_messages, n_slabs) rows of messages times log2(e)
+  float** outgoing;     // (n_messages, n_slabs) rows to which Q is added, but not in the last pass
+  const float* growth;  // (n_slabs) a bound on e^message
+  float* mass;          // (batches, n_slabs) a bound on the sum of p, for every point
+  float* top;           // (n) the largest of logits, the lowest of energies; or null
+  float* scratch;       // (n_slabs + 1, batch, 16), behind it (n_slabs, batch)
+  unsigned char* is_live;  // (n_slabs)
+  int batch;               // points worked on at a time, a multiple of 8
+  float tolerance;         // a slab is left out where it holds less of every point's mass
+  bool last;
+  bool keep;               // in the last pass: Q takes the place of p
+  LabelStrip out;          // .data null: not wanted
+  std::int32_t* labels;    // (n) or null
+  std::int64_t evaluated;  // out: how many labels of points
+  bool overflows;          // out: whether messages are too large to be taken so
 };
 
 // A pass in one channel over the points of one strip, for two labels (cpu/two_labels.h).
@@ -211,24 +216,11 @@ struct Table {
   void (*load_coarse)(LabelStrip in, UnaryKind kind, std::int64_t n, int n_labels, int width,
                       float* rows, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
+  void (*slab_start)(SlabPass* pass);
+  void (*slab_step)(SlabPass* pass);
+  void (*slab_write)(const SlabPass* pass);
   void (*two_labels_start)(TwoLabelsPass* pass);
   void (*two_labels_step)(TwoLabelsPass* pass);
-  // The first pass splats softmax(-U) without keeping it.
-  void (*start_pass)(SkippingPass* pass, UnaryStats* stats, double* uncertainty);
-  // What softmax(-U) leaves to other labels than the first at one point; scratch is (8, width).
-  double (*uncertainty)(const UnarySource& unary, std::int64_t point, int n_labels, int width,
-                        float* scratch, UnaryStats* stats);
-  // The second one evaluates every point; those with a limit below dormant_from get a slot.
-  void (*settle_pass)(SkippingPass* pass, float dormant_from);
-  // Later ones evaluate slots and splat how their Q changed.
-  void (*active_pass)(SkippingPass* pass, Due due);
-  // Which slots have drifted beyond their limits, and which of n points without one. Only points
-  // are looked at whose alarm is before `clock`; it is set anew.
-  void (*find_due)(const SkippingPass* pass, Due* due);
-  void (*find_woken)(const SkippingPass* pass, std::int64_t first, int n, float clock, float* alarm,
-                     Due* due);
-  // Gives points slots.
-  void (*wake)(SkippingPass* pass, const Due& points);
 
   // rows[corner] += weight * scale * value, and value = scale * sum weight * rows[corner].
   // `width` > 1: values are (n, width) rows; width 1: plain numbers.
@@ -244,8 +236,10 @@ struct Table {
   // `passes` times: row += ratio * (the one before + the one after in its chain)
   void (*blur)(float* rows, Columns columns, const std::uint32_t* entries, std::int64_t n,
                float ratio, int passes);
-  // out = factor * in, of n rows; factor (width)
-  void (*scale)(const float* in, Columns columns, const float* factor, std::int64_t n, float* out);
+  // out = factor * in, of n rows; factor (width). Returns the largest entry, at least 0, each row
+  // counted by its weight; null stands for ones.
+  float (*scale)(const float* in, Columns columns, const float* factor, const float* weight,
+                 std::int64_t n, float* out);
   // out = matrix in, of n rows; matrix (n_labels, width): row b holds what label b adds to every
   // label
   void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,

@@ -27,6 +27,13 @@ CRFSEG_INLINE void reduce_each(float* rows, int n, int width, V start, float* re
   }
 }
 
+// What p = softmax(-U) is taken for where -U is so much below its largest, times log2(e). What is
+// not impossible has a weight that products with it are not denormal.
+template <class V>
+CRFSEG_INLINE V start_weight(V log) {
+  return log < log2_impossible ? V{} : exp2_bounded(maximum(log, V{} + log2_least_start));
+}
+
 // Softmax of each of `n` rows in place (K&K 2011, Algorithm 1, "local update" and "normalize").
 // Rows are `known_width` floats, or if that is 0 `width`, and are taken in groups of as many as V
 // has lanes: a batch is full rows of memory even where n ends early. Each step is done for many

@@ -12,9 +12,17 @@ namespace CRFSEG_ISA {
 // of eight must be writable and hold numbers.
 void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
                 float* rows, UnaryStats* stats);
-// Rows of softmax(-U) and, unless null, of -U.
-void read_start(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
-                float* rows, float* log_rows, UnaryStats* stats);
+
+// Rows of a slab in the scratch; behind the last slab there is room for one more.
+static inline float* slab_rows(const SlabPass& pass, int slab) {
+  return pass.scratch + slab * std::int64_t{slab_width} * pass.batch;
+}
+
+// p of a batch of points, to where slabs hold it and otherwise to the scratch, and (n_slabs, batch)
+// sums over the labels of each slab.
+void read_slabs(const SlabPass& pass, std::int64_t first, int n, float* sums);
+// p of a slab alone, once all have been read.
+void read_slab(const SlabPass& pass, const Slab& slab, std::int64_t first, int n, float* rows);
 
 }  // namespace CRFSEG_ISA
 }  // namespace kernels

@@ -111,6 +111,19 @@ CRFSEG_INLINE void label_rows(const LabelSource& from, const LabelTable& table, 
   }
 }
 
+// Rows of p of a slab's labels.
+CRFSEG_INLINE void label_rows(const SlabPass& pass, const Slab& slab, std::int64_t first, int n,
+                              float* rows) {
+  const LabelSource& from = pass.unary.labels;
+  for (int p = 0; p < n; ++p, rows += slab.width) {
+    const std::int32_t label = from.label[first + p];
+    const bool is_known = label >= 0 && label < pass.n_labels;
+    copy_row((is_known ? from.start.others : from.start.unknown) + slab.first, slab.width, rows);
+    const int at = is_known ? pass.place[label] - slab.first : -1;
+    if (at >= 0 && at < slab.n_labels) rows[at] = from.start.given;
+  }
+}
+
 }  // namespace CRFSEG_ISA
 }  // namespace kernels
 }  // namespace crfseg

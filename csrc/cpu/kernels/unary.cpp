@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Reading unaries of any layout into rows, and looking at every value on the way. Compiled once per
 // instruction set; see kernels.h for what may not be included here.
+#include <type_traits>
+
 #include "cpu/kernels/marginals.h"
 #include "cpu/kernels/reading.h"
 #include "cpu/kernels/sources.h"
@@ -193,6 +195,137 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
   if (kind == UnaryKind::probabilities) note_off(stats, total, tile.first, tile.count);
 }
 
+// Labels lie far apart: ask for what the next batch reads of each.
+CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n, int label) {
+  const float* place = in.data + label * in.label_stride + (first + n) * in.point_stride;
+  for (int i = 0; i < n && in.point_stride == 1; i += 16) __builtin_prefetch(place + i);
+}
+
+// What p is, up to a factor per point, where `best` is the top of logits or the lowest of energies.
+template <UnaryKind kind>
+CRFSEG_INLINE Wide start_of(Wide value, float clip, Wide best) {
+  if (is_probability(kind)) return value > clip ? value : Wide{} + clip;
+  return start_weight((kind == UnaryKind::logits ? value - best : best - value) * log2_e);
+}
+
+CRFSEG_INLINE Wide best_of(const LabelStrip& in, UnaryKind kind, std::int64_t first, int count,
+                           int n_labels) {
+  Wide best = read_tile(in, first, count, 0);
+  for (int label = 1; label < n_labels; ++label) {
+    const Wide value = read_tile(in, first, count, label);
+    best = kind == UnaryKind::logits ? maximum(best, value) : (best < value ? best : value);
+  }
+  return best;
+}
+
+// What is looked for in the values of a tile.
+struct Findings {
+  Lanes<Wide>::Int suspect, possible;
+  Wide least, total;
+};
+
+// Rows of p of a slab's labels, and their sum.
+template <UnaryKind kind>
+CRFSEG_INLINE Wide read_slab_rows(const SlabPass& pass, const Slab& slab, std::int64_t first,
+                                  int count, Wide best, float* rows, Findings* found) {
+  Wide sum = {};
+  for (int x = 0; x < slab.width; x += lanes) {
+    Wide block[lanes] = {};
+    for (int i = 0; i < lanes && x + i < slab.n_labels; ++i) {
+      const Wide value = read_label<kind>(pass.unary.values, first, count, slab.label[x + i]);
+      found->suspect |= !(absolute(value) <= largest);
+      found->possible |= value <= largest;
+      found->least = found->least < value ? found->least : value;
+      found->total += value;
+      block[i] = start_of<kind>(value, pass.unary.clip, best);
+      sum += block[i];
+    }
+    transpose(block);
+    store_rows(block, count, slab.width, x, rows);
+  }
+  return sum;
+}
+
+// Where a slab's p of a batch goes, or is.
+CRFSEG_INLINE float* place_of(const SlabPass& pass, int slab, std::int64_t batch_first, int i) {
+  const Slab& labels = pass.slabs[slab];
+  if (labels.p != nullptr) return labels.p + (batch_first + i) * labels.width;
+  return slab_rows(pass, slab) + i * labels.width;
+}
+
+template <UnaryKind kind>
+CRFSEG_APART void read_batch_of(const SlabPass& pass, std::int64_t batch_first, int n,
+                                float* sums) {
+  const LabelStrip& in = pass.unary.values;
+  for (int i = 0; i < n; i += lanes) {
+    const std::int64_t first = batch_first + i;
+    const int count = n - i < lanes ? n - i : lanes;
+    Findings found{{}, {}, Wide{} + pass.stats->low, {}};
+    Wide best = {};
+    if (!is_probability(kind)) {
+      best = best_of(in, kind, first, count, pass.n_labels);
+      for (int lane = 0; lane < count; ++lane) pass.top[first + lane] = best[lane];
+    }
+    for (int g = 0; g < pass.n_slabs; ++g) {
+      store<Wide>(sums + g * pass.batch + i,
+                  read_slab_rows<kind>(pass, pass.slabs[g], first, count, best,
+                                       place_of(pass, g, batch_first, i), &found));
+    }
+    if (kind == UnaryKind::foreground) continue;  // its caller has looked at it
+    if (any(found.suspect) || any(found.possible == 0) || any(found.least < pass.stats->low)) {
+      note_values(in, kind, first, count, pass.unary.n_points, pass.n_labels, pass.stats);
+    }
+    if (kind == UnaryKind::probabilities) note_off(pass.stats, found.total, first, count);
+  }
+}
+
+template <UnaryKind kind>
+CRFSEG_APART void read_slab_of(const SlabPass& pass, const Slab& slab, std::int64_t batch_first,
+                               int n, float* rows) {
+  Findings unused{};
+  for (int i = 0; i < n; i += lanes, rows += lanes * slab.width) {
+    const int count = n - i < lanes ? n - i : lanes;
+    Wide best = {};
+    for (int lane = 0; lane < lanes && !is_probability(kind); ++lane) {
+      best[lane] = pass.top[batch_first + i + (lane < count ? lane : count - 1)];
+    }
+    read_slab_rows<kind>(pass, slab, batch_first + i, count, best, rows, &unused);
+  }
+}
+
+// Calls f with the kind as a constant.
+template <class F>
+CRFSEG_INLINE void for_kind(UnaryKind kind, F&& f) {
+  switch (kind) {
+    case UnaryKind::energies:
+      return f(std::integral_constant<UnaryKind, UnaryKind::energies>{});
+    case UnaryKind::logits:
+      return f(std::integral_constant<UnaryKind, UnaryKind::logits>{});
+    case UnaryKind::foreground:
+      return f(std::integral_constant<UnaryKind, UnaryKind::foreground>{});
+    default:
+      return f(std::integral_constant<UnaryKind, UnaryKind::probabilities>{});
+  }
+}
+
+void read_slabs(const SlabPass& pass, std::int64_t first, int n, float* sums) {
+  for (int label = 0; label < pass.n_labels; ++label) {
+    prefetch_next(pass.unary.values, first, n, label);
+  }
+  for_kind(pass.unary.kind, [&](auto kind) __attribute__((always_inline)) {
+    read_batch_of<decltype(kind)::value>(pass, first, n, sums);
+  });
+}
+
+void read_slab(const SlabPass& pass, const Slab& slab, std::int64_t first, int n, float* rows) {
+  for (int i = 0; i < slab.n_labels; ++i) {
+    prefetch_next(pass.unary.values, first, n, slab.label[i]);
+  }
+  for_kind(pass.unary.kind, [&](auto kind) __attribute__((always_inline)) {
+    read_slab_of<decltype(kind)::value>(pass, slab, first, n, rows);
+  });
+}
+
 template <UnaryKind kind, Form form>
 CRFSEG_APART void read_kind(const LabelStrip& in, float clip, std::int64_t first, std::int64_t last,
                             std::int64_t n, int n_labels, int width, float* rows,
@@ -240,43 +373,6 @@ void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels
 void load_unary(const UnarySource& from, int n_labels, int width, float* log_unary,
                 UnaryStats* stats) {
   read_unary(from, 0, static_cast<int>(from.n_points), n_labels, width, log_unary, stats);
-}
-
-// Labels lie far apart: ask for what the next batch reads of each.
-CRFSEG_INLINE void prefetch_next(const LabelStrip& in, std::int64_t first, int n, int n_labels) {
-  if (in.data == nullptr || in.point_stride != 1) return;
-  const float* place = in.data + first + n;
-  for (int label = 0; label < n_labels; ++label, place += in.label_stride) {
-    __builtin_prefetch(place);
-    __builtin_prefetch(place + 16);
-  }
-}
-
-void read_start(const UnarySource& from, std::int64_t first, int n, int n_labels, int width,
-                float* rows, float* log_rows, UnaryStats* stats) {
-  const std::int64_t floats = static_cast<std::int64_t>(n) * width;
-  if (from.labels.label != nullptr) {
-    label_rows(from.labels, from.labels.start, first, n, n_labels, width, rows);
-    if (log_rows != nullptr) read_unary(from, first, n, n_labels, width, log_rows, stats);
-    return;
-  }
-  if (from.rows != nullptr || !is_probability(from.kind)) {
-    prefetch_next(from.values, first, n, n_labels);
-    read_unary(from, first, n, n_labels, width, rows, stats);
-    if (log_rows != nullptr) copy(rows, floats, log_rows);
-    return softmax(rows, n, width);
-  }
-  if (from.coarse.rows != nullptr) {
-    mix_rows(from.coarse, first, n, width, rows);
-    normalize_mixed(from.coarse.least, n, width, rows);
-  } else {
-    prefetch_next(from.values, first, n, n_labels);
-    reader_of_probabilities<Form::start>(from.kind)(from.values, from.clip, first, first + n,
-                                                    from.n_points, n_labels, width, rows, stats);
-  }
-  for (std::int64_t i = 0; log_rows != nullptr && i < floats; i += 4) {
-    store<V4>(log_rows + i, log_or_zero(load<V4>(rows + i)));
-  }
 }
 
 }  // namespace CRFSEG_ISA

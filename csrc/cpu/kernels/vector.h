@@ -111,6 +111,19 @@ CRFSEG_INLINE V16 maximum(V16 a, V16 b) {
 }
 #endif
 template <class V>
+CRFSEG_INLINE V minimum(V a, V b) {
+  return a < b ? a : b;
+}
+#if defined(__SSE2__)
+CRFSEG_INLINE V4 minimum(V4 a, V4 b) { return _mm_min_ps(a, b); }
+#endif
+#if defined(__AVX__)
+CRFSEG_INLINE V8 minimum(V8 a, V8 b) { return _mm256_min_ps(a, b); }
+#endif
+#if defined(__AVX512F__)
+CRFSEG_INLINE V16 minimum(V16 a, V16 b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+#endif
+template <class V>
 CRFSEG_INLINE V absolute(V a) {
   return a < 0.0F ? -a : a;
 }
@@ -119,6 +132,12 @@ struct Max {
   template <class V>
   CRFSEG_INLINE V of(V a, V b) {
     return maximum(a, b);
+  }
+};
+struct Min {
+  template <class V>
+  CRFSEG_INLINE V of(V a, V b) {
+    return minimum(a, b);
   }
 };
 struct Sum {
@@ -212,6 +231,19 @@ CRFSEG_INLINE void transpose(V8* m) {
   }
 }
 
+// Op over the lanes of a vector.
+template <class Op>
+CRFSEG_INLINE float across(V4 v) {
+  const V4 pairs = Op::of(v, upper_pairs(v, v));
+  return Op::of(pairs[0], pairs[1]);
+}
+template <class Op>
+CRFSEG_INLINE float across(V8 v) {
+  V4 halves[2];
+  __builtin_memcpy(halves, &v, sizeof(v));
+  return across<Op>(Op::of(halves[0], halves[1]));
+}
+
 // The vector for as much of a row as fits, where V is that for the rest.
 template <class V>
 struct Front {
@@ -244,14 +276,13 @@ constexpr bool fuses_multiply_add = false;
 
 constexpr float log2_smallest = -80.0F;
 
-// 2^x for x <= 0 to 2e-7 relative, but at least `smallest`.
+// 2^x for |x| < 126 to 2e-7 relative.
 template <class V>
-CRFSEG_INLINE V exp2_nonpositive(V x) {
+CRFSEG_INLINE V exp2_bounded(V x) {
   typedef typename Lanes<V>::Int Int;
   constexpr float shift = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-  const V clamped = maximum(x, V{} + log2_smallest);
-  const V shifted = clamped + shift;
-  const V fraction = clamped - (shifted - shift);
+  const V shifted = x + shift;
+  const V fraction = x - (shifted - shift);
   V p = fraction * 0.00132764715F + 0.00967554133F;
   p = p * fraction + 0.0555071327F;
   p = p * fraction + 0.240221197F;
@@ -263,6 +294,12 @@ CRFSEG_INLINE V exp2_nonpositive(V x) {
   bits += exponent << 23;
   __builtin_memcpy(&p, &bits, sizeof(V));
   return p;
+}
+
+// 2^x for x <= 0, but at least `smallest`.
+template <class V>
+CRFSEG_INLINE V exp2_nonpositive(V x) {
+  return exp2_bounded(maximum(x, V{} + log2_smallest));
 }
 
 // log(x) for normal x > 0 to 1e-7 relative to max(1, |log x|).

@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: MIT
+// Mean-field passes with labels in slabs (cpu/slab_field.h). Compiled once per instruction set; see
+// kernels.h for what may not be included here.
+//
+// They work on batches of points so small that everything about them stays in the first-level
+// cache: slice and splat of one point depend on memory the previous point has just written, and
+// only with many independent points in flight does the processor hide that.
+#include <type_traits>
+
+#include "cpu/kernels/marginals.h"
+#include "cpu/kernels/reading.h"
+#include "cpu/kernels/rows.h"
+#include "cpu/kernels/sources.h"
+
+namespace crfseg {
+namespace kernels {
+namespace CRFSEG_ISA {
+
+constexpr int lanes = Lanes<Wide>::count;
+// Sums from here on may have been cut off: exponents are held below log2_largest.
+constexpr float largest_sum = 4.6e18F;  // 2^62
+
+struct Batch {
+  std::int64_t index, first;
+  int n;
+};
+
+template <class F>
+CRFSEG_INLINE void for_batches(const SlabPass& pass, F&& f) {
+  const std::int64_t n = pass.unary.n_points;
+  for (std::int64_t i = 0; i * pass.batch < n; ++i) {
+    const std::int64_t left = n - i * pass.batch;
+    f(Batch{i, i * pass.batch, static_cast<int>(left < pass.batch ? left : pass.batch)});
+  }
+}
+
+CRFSEG_INLINE float* sums_of(const SlabPass& pass, int slab) {
+  return slab_rows(pass, pass.n_slabs + 1) + slab * std::int64_t{pass.batch};
+}
+
+// Calls f(vector, width) with the width of a slab as a constant.
+template <class F>
+CRFSEG_INLINE void for_width(int width, F&& f) {
+  switch (width) {
+    case 4:
+      return f(V4{}, std::integral_constant<int, 4>{});
+    case 8:
+      return f(Wide{}, std::integral_constant<int, 8>{});
+    default:
+      return f(Wide{}, std::integral_constant<int, slab_width>{});
+  }
+}
+
+// One number per point: loops take them in whole vectors, which end within a batch.
+template <class F>
+CRFSEG_INLINE void for_points(int n, F&& f) {
+  for (int i = 0; i < n; i += lanes) f(i);
+}
+
+// Op over the numbers of n points.
+template <class Op>
+CRFSEG_INLINE float over_points(const float* values, int n) {
+  if (n < lanes) {
+    float result = values[0];
+    for (int i = 1; i < n; ++i) result = Op::of(result, values[i]);
+    return result;
+  }
+  Wide all = load<Wide>(values + n - lanes);
+  for (int i = 0; i + lanes <= n; i += lanes) all = Op::of(all, load<Wide>(values + i));
+  return across<Op>(all);
+}
+
+// Of points that nobody has numbers of there is one: what the caller holds may end anywhere.
+CRFSEG_INLINE const float* whole(const float* values, int n, float* room) {
+  if (values == nullptr || n % lanes == 0) return values;
+  __builtin_memcpy(room, values, sizeof(float) * n);
+  for (int i = n; i < most_batched; ++i) room[i] = 1.0F;
+  return room;
+}
+
+// Rows p e^m in place of rows m log2(e), and their sums added to `sum`.
+template <class V, int width>
+CRFSEG_APART void weigh_rows(const float* p, int n, float* rows, float* sum) {
+  float more[most_batched];
+  reduce_each<Sum>(rows, n, width, V{}, more,
+                   [&](int, float* place, auto vector) __attribute__((always_inline)) {
+                     typedef decltype(vector) Vector;
+                     const Vector m = minimum(load<Vector>(place), Vector{} + log2_largest);
+                     const Vector e = load<Vector>(p + (place - rows)) * exp2_bounded(m);
+                     store(place, e);
+                     return e;
+                   });
+  for_points(n, [&](int i) { store(sum + i, load<Wide>(sum + i) + load<Wide>(more + i)); });
+}
+
+template <class V, int width>
+CRFSEG_APART void sum_rows(float* rows, int n, float* sum) {
+  reduce_each<Sum>(rows, n, width, V{}, sum,
+                   [&](int, const float* place, auto vector)
+                       __attribute__((always_inline)) { return load<decltype(vector)>(place); });
+}
+
+template <class V, int width>
+CRFSEG_APART void raise_top(float* rows, int n, float* top) {
+  float here[most_batched];
+  reduce_each<Max>(rows, n, width, V{} + 2.0F * log_zero, here,
+                   [&](int, const float* place, auto vector)
+                       __attribute__((always_inline)) { return load<decltype(vector)>(place); });
+  for (int i = 0; i < n; ++i) top[i] = maximum(top[i], here[i]);
+}
+
+// Rows of logits times log2(e), mixed, become p.
+CRFSEG_INLINE void exponentiate(const float* top, int n, int width, float* rows) {
+  for (int i = 0; i < n; ++i, rows += width) {
+    for (int x = 0; x < width; x += 4) {
+      store<V4>(rows + x, start_weight(load<V4>(rows + x) - top[i]));
+    }
+  }
+}
+
+CRFSEG_INLINE void raise_to(const float* least, int n, int width, float* rows) {
+  for (int i = 0; i < n; ++i, rows += width) {
+    for (int x = 0; x < width; x += 4) {
+      store<V4>(rows + x, maximum(load<V4>(rows + x), load<V4>(least + x)));
+    }
+  }
+}
+
+CRFSEG_INLINE void mix_slab(const SlabPass& pass, const Slab& slab, const Batch& b, float* rows) {
+  CoarseSource from = pass.unary.coarse;
+  from.rows = slab.cells;
+  mix_rows(from, b.first, b.n, slab.width, rows);
+}
+
+CRFSEG_INLINE bool mixes_logits(const SlabPass& pass) {
+  return pass.unary.coarse.rows != nullptr && pass.top != nullptr;
+}
+
+// p of the labels of a slab, up to a factor per point, where no rows hold it.
+CRFSEG_INLINE void make_rows(const SlabPass& pass, const Slab& slab, const Batch& b, float* rows) {
+  if (pass.unary.values.data != nullptr) return read_slab(pass, slab, b.first, b.n, rows);
+  if (slab.cells == nullptr) return label_rows(pass, slab, b.first, b.n, rows);
+  mix_slab(pass, slab, b, rows);
+  if (mixes_logits(pass)) return exponentiate(pass.top + b.first, b.n, slab.width, rows);
+  raise_to(slab.least, b.n, slab.width, rows);
+}
+
+CRFSEG_INLINE void find_top(const SlabPass& pass, const Batch& b) {
+  float top[most_batched];
+  for (float& value : top) value = 2.0F * log_zero;
+  for (int g = 0; g < pass.n_slabs; ++g) {
+    float* rows = slab_rows(pass, g);
+    mix_slab(pass, pass.slabs[g], b, rows);
+    for_width(pass.slabs[g].width, [&](auto vector, auto width) __attribute__((always_inline)) {
+      raise_top<decltype(vector), decltype(width)::value>(rows, b.n, top);
+    });
+  }
+  copy(top, b.n, pass.top + b.first);
+}
+
+// Reads p of all slabs; how much each has of every point is left in sums_of().
+CRFSEG_INLINE void read_batch(const SlabPass& pass, const Batch& b) {
+  if (pass.unary.values.data != nullptr) return read_slabs(pass, b.first, b.n, sums_of(pass, 0));
+  if (mixes_logits(pass)) find_top(pass, b);
+  for (int g = 0; g < pass.n_slabs; ++g) {
+    make_rows(pass, pass.slabs[g], b, slab_rows(pass, g));
+    for_width(pass.slabs[g].width, [&](auto vector, auto width) __attribute__((always_inline)) {
+      sum_rows<decltype(vector), decltype(width)::value>(slab_rows(pass, g), b.n, sums_of(pass, g));
+    });
+  }
+}
+
+// Most models have one kernel in x and y and one in colours as well. Both are read, and written, in
+// one go: each point's sums wait for those of the point before in the same rows.
+CRFSEG_INLINE bool is_pair(const SlabPass& pass) {
+  return pass.n_messages == 2 && pass.messages[0].at.corners == 3 &&
+         pass.messages[1].at.corners == 6 && pass.messages[0].at.row != nullptr &&
+         pass.messages[1].at.row != nullptr;
+}
+
+// values += scale * sum over corners of weight * rows[corner]
+template <int corners, class B>
+CRFSEG_INLINE void slice_point(B block, const std::uint16_t* row, const float* weight, float scale,
+                               const float* rows, typename B::V* values) {
+  typedef typename B::V V;
+  V sum[B::W];
+  for (int j = 0; j < corners; ++j) {
+    const float* source = rows + block.row(row[j]);
+    for (int x = 0; x < B::W; ++x) {
+      const V part = load<V>(source + x * B::lanes) * weight[j];
+      sum[x] = j > 0 ? sum[x] + part : part;
+    }
+  }
+  for (int x = 0; x < B::W; ++x) values[x] += sum[x] * scale;
+}
+
+// rows[corner] += weight * scale * value
+template <int corners, class B>
+CRFSEG_INLINE void splat_point(B block, const std::uint16_t* row, const float* weight, float scale,
+                               const typename B::V* values, float* rows) {
+  typedef typename B::V V;
+  V scaled[B::W];
+  for (int x = 0; x < B::W; ++x) scaled[x] = values[x] * scale;
+  for (int j = 0; j < corners; ++j) {
+    float* target = rows + block.row(row[j]);
+    for (int x = 0; x < B::W; ++x) {
+      float* place = target + x * B::lanes;
+      store<V>(place, load<V>(place) + scaled[x] * weight[j]);
+    }
+  }
+}
+
+// The points of a batch in one lattice, with a scale for each.
+struct Points {
+  Corners at;
+  const float* scale;
+};
+
+template <class B>
+CRFSEG_APART void slice_pair(B block, Points a, Points b, const float* from_a, const float* from_b,
+                             int n, float* values) {
+  typedef typename B::V V;
+  for (int p = 0; p < n; ++p) {
+    V sum[B::W] = {};
+    slice_point<3>(block, a.at.row + 3 * p, a.at.weight + 3 * p, a.scale[p], from_a, sum);
+    slice_point<6>(block, b.at.row + 6 * p, b.at.weight + 6 * p, b.scale[p], from_b, sum);
+    float* place = values + block.row(p);
+    for (int x = 0; x < B::W; ++x) store<V>(place + x * B::lanes, sum[x]);
+  }
+}
+
+template <class B>
+CRFSEG_APART void splat_pair(B block, Points a, Points b, const float* values, int n, float* to_a,
+                             float* to_b) {
+  typedef typename B::V V;
+  for (int p = 0; p < n; ++p) {
+    V value[B::W];
+    const float* place = values + block.row(p);
+    for (int x = 0; x < B::W; ++x) value[x] = load<V>(place + x * B::lanes);
+    splat_point<3>(block, a.at.row + 3 * p, a.at.weight + 3 * p, a.scale[p], value, to_a);
+    splat_point<6>(block, b.at.row + 6 * p, b.at.weight + 6 * p, b.scale[p], value, to_b);
+  }
+}
+
+constexpr float ones[most_batched] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                      1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+CRFSEG_INLINE Points points_of(const Message& m, const Batch& b) {
+  return {from_point(m.at, b.first), m.slice_scale != nullptr ? m.slice_scale + b.first : ones};
+}
+
+// Rows of messages of the slab's labels.
+CRFSEG_INLINE void slice_slab(const SlabPass& pass, const Batch& b, int slab, float* rows) {
+  const float* const* incoming = pass.incoming + slab;
+  const int width = pass.slabs[slab].width;
+  if (is_pair(pass)) {
+    return for_rows(width, [&](auto block) {
+      slice_pair(block, points_of(pass.messages[0], b), points_of(pass.messages[1], b), incoming[0],
+                 incoming[pass.n_slabs], b.n, rows);
+    });
+  }
+  for (int k = 0; k < pass.n_messages; ++k) {
+    const Points points = points_of(pass.messages[k], b);
+    slice_rows(points.at, Everyone{}, points.scale, incoming[k * pass.n_slabs],
+               k > 0 ? rows : nullptr, b.n, width, rows);
+  }
+}
+
+CRFSEG_INLINE void splat_slab(const SlabPass& pass, const Batch& b, int slab, const float* rows,
+                              const float* factor) {
+  float* const* outgoing = pass.outgoing + slab;
+  const int width = pass.slabs[slab].width;
+  float scale[2][most_batched];
+  const auto points = [&](int k) __attribute__((always_inline)) {
+    const Message& m = pass.messages[k];
+    float room[most_batched];
+    const float* given =
+        m.splat_scale != nullptr ? whole(m.splat_scale + b.first, b.n, room) : ones;
+    for_points(b.n, [&](int i) {
+      store(scale[k % 2] + i, load<Wide>(factor + i) * load<Wide>(given + i));
+    });
+    return Points{from_point(m.at, b.first), scale[k % 2]};
+  };
+  if (is_pair(pass)) {
+    const Points first = points(0), second = points(1);
+    return for_rows(width, [&](auto block) {
+      splat_pair(block, first, second, rows, b.n, outgoing[0], outgoing[pass.n_slabs]);
+    });
+  }
+  for (int k = 0; k < pass.n_messages; ++k) {
+    const Points here = points(k);
+    splat_rows(here.at, Everyone{}, here.scale, rows, b.n, width, outgoing[k * pass.n_slabs]);
+  }
+}
+
+void slab_start(SlabPass* pass) {
+  for_batches(*pass, [&](const Batch& b) {
+    read_batch(*pass, b);
+    float total[most_batched] = {};
+    float* mass = pass->mass + b.index * pass->n_slabs;
+    for (int g = 0; g < pass->n_slabs; ++g) {
+      const float* sums = sums_of(*pass, g);
+      mass[g] = over_points<Max>(sums, b.n);
+      for_points(b.n,
+                 [&](int i) { store(total + i, load<Wide>(total + i) + load<Wide>(sums + i)); });
+    }
+    const float least = over_points<Min>(total, b.n);
+    for_points(b.n, [&](int i) { store(total + i, 1.0F / load<Wide>(total + i)); });
+    for (int g = 0; g < pass->n_slabs; ++g) {
+      if (mass[g] < pass->tolerance * least) continue;
+      const Slab& slab = pass->slabs[g];
+      const float* p = slab.p != nullptr ? slab.p + b.first * slab.width : slab_rows(*pass, g);
+      splat_slab(*pass, b, g, p, total);
+    }
+  });
+}
+
+// A bound on what the slab's labels weigh together at any point of the batch.
+CRFSEG_INLINE float most_weight(const SlabPass& pass, const Batch& b, int slab) {
+  return pass.mass[b.index * pass.n_slabs + slab] * pass.growth[slab];
+}
+
+// Weighs the labels of a slab at every point and adds up what they weigh.
+CRFSEG_INLINE void weigh_slab(const SlabPass& pass, const Batch& b, int slab, float* sum) {
+  const Slab& labels = pass.slabs[slab];
+  const std::int64_t floats = std::int64_t{b.n} * labels.width;
+  float* rows = slab_rows(pass, slab);
+  float* made = slab_rows(pass, pass.n_slabs);
+  const float* p = made;
+  // Rows are taken in whole groups: those behind the last point must hold numbers.
+  if (b.n % lanes != 0) __builtin_memset(rows, 0, sizeof(float) * pass.batch * labels.width);
+  if (labels.p == nullptr) {
+    make_rows(pass, labels, b, made);
+  } else if (b.n % lanes != 0) {
+    copy(labels.p + b.first * labels.width, floats, made);
+  } else {
+    p = labels.p + b.first * labels.width;
+    const float* ahead = p + 2 * std::int64_t{pass.batch} * labels.width;
+    for (std::int64_t i = 0; i < floats; i += 16) __builtin_prefetch(ahead + i);
+  }
+  slice_slab(pass, b, slab, rows);
+  for_width(labels.width, [&](auto vector, auto width) __attribute__((always_inline)) {
+    weigh_rows<decltype(vector), decltype(width)::value>(p, b.n, rows, sum);
+  });
+}
+
+// Leaves in `sum` what all labels weigh together at each point.
+CRFSEG_INLINE void weigh_batch(SlabPass* pass, const Batch& b, float* sum) {
+  float least = 0.0F;
+  for (int g = 0; g < pass->n_slabs; ++g) {
+    pass->is_live[g] = !(most_weight(*pass, b, g) < pass->tolerance * least);
+    if (!pass->is_live[g]) continue;
+    weigh_slab(*pass, b, g, sum);
+    least = over_points<Min>(sum, b.n);
+    pass->evaluated += std::int64_t{b.n} * pass->slabs[g].n_labels;
+  }
+  if (!(over_points<Max>(sum, b.n) < largest_sum)) pass->overflows = true;
+}
+
+CRFSEG_INLINE void scale_rows(const float* factor, int n, int width, float* rows) {
+  for (int i = 0; i < n; ++i, rows += width) {
+    for (int x = 0; x < width; x += 4) store<V4>(rows + x, load<V4>(rows + x) * factor[i]);
+  }
+}
+
+template <class V>
+CRFSEG_APART void write_slab(const LabelStrip& out, const Slab& slab, std::int64_t first, int n,
+                             const float* rows) {
+  const int count_of = Lanes<V>::count;
+  for (int p = 0; p < n; p += count_of) {
+    const int count = n - p < count_of ? n - p : count_of;
+    float* place = out.data + (first + p) * out.point_stride;
+    for_labels<V>(rows + p * slab.width, slab.n_labels, slab.width, [&](int i, V value) {
+      const V shown = value > 2.0F * smallest ? value : V{};
+      float* target = place + slab.label[i] * out.label_stride;
+      __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
+      if (count == count_of && out.point_stride == 1) {
+        store<V>(target, shown);
+      } else {
+        for (int lane = 0; lane < count; ++lane) target[lane * out.point_stride] = shown[lane];
+      }
+    });
+  }
+}
+
+// The most probable label of each row so far, the lowest of several.
+template <class V>
+CRFSEG_APART void find_best(const Slab& slab, int n, const float* rows, float* top,
+                            std::int32_t* best) {
+  typedef typename Lanes<V>::Int Int;
+  for (int p = 0; p < n; p += Lanes<V>::count) {
+    V most = load<V>(top + p);
+    Int label;
+    __builtin_memcpy(&label, best + p, sizeof(Int));
+    for_labels<V>(rows + p * slab.width, slab.n_labels, slab.width, [&](int i, V value) {
+      const Int here = Int{} + slab.label[i];
+      label = value > most || (value == most && here < label) ? here : label;
+      most = maximum(value, most);
+    });
+    store<V>(top + p, most);
+    __builtin_memcpy(best + p, &label, sizeof(Int));
+  }
+}
+
+// Hands out the Q of a batch; rows_at(slab) holds that of a slab's labels.
+template <class F>
+CRFSEG_INLINE void write_batch(const SlabPass& pass, const Batch& b, F&& rows_at) {
+  float top[most_batched] = {};
+  std::int32_t best[most_batched] = {};
+  for (int g = 0; g < pass.n_slabs; ++g) {
+    const Slab& slab = pass.slabs[g];
+    for_width(slab.width, [&](auto vector, auto) __attribute__((always_inline)) {
+      typedef decltype(vector) V;
+      if (pass.out.data != nullptr) write_slab<V>(pass.out, slab, b.first, b.n, rows_at(g));
+      if (pass.labels != nullptr) find_best<V>(slab, b.n, rows_at(g), top, best);
+    });
+  }
+  if (pass.labels != nullptr) {
+    __builtin_memcpy(pass.labels + b.first, best, sizeof(std::int32_t) * b.n);
+  }
+}
+
+// What has been weighed becomes Q; `factor` is the inverse of the sums.
+CRFSEG_INLINE void finish_batch(const SlabPass& pass, const Batch& b, const float* factor) {
+  for (int g = 0; g < pass.n_slabs; ++g) {
+    const Slab& slab = pass.slabs[g];
+    float* rows = slab_rows(pass, g);
+    const std::int64_t floats = std::int64_t{b.n} * slab.width;
+    if (pass.is_live[g]) {
+      scale_rows(factor, b.n, slab.width, rows);
+    } else {
+      __builtin_memset(rows, 0, sizeof(float) * pass.batch * slab.width);
+    }
+    if (pass.keep) copy(rows, floats, slab.p + b.first * slab.width);
+  }
+  if (!pass.keep) write_batch(pass, b, [&](int g) { return slab_rows(pass, g); });
+}
+
+void slab_step(SlabPass* pass) {
+  for_batches(*pass, [&](const Batch& b) {
+    float sum[most_batched] = {};
+    weigh_batch(pass, b, sum);
+    for_points(b.n, [&](int i) { store(sum + i, 1.0F / load<Wide>(sum + i)); });
+    if (pass->last) return finish_batch(*pass, b, sum);
+    for (int g = 0; g < pass->n_slabs; ++g) {
+      if (pass->is_live[g]) splat_slab(*pass, b, g, slab_rows(*pass, g), sum);
+    }
+  });
+}
+
+void slab_write(const SlabPass* pass) {
+  for_batches(*pass, [&](const Batch& b) {
+    write_batch(*pass, b, [&](int g) { return pass->slabs[g].p + b.first * pass->slabs[g].width; });
+  });
+}
+
+}  // namespace CRFSEG_ISA
+}  // namespace kernels
+}  // namespace crfseg
