@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: MIT
+// Mean-field steps that are kept, and the way back through them. Compiled once per instruction set;
+// see kernels.h for what may not be included here.
+#include "cpu/kernels/gradients.h"
+
+#include "cpu/kernels/marginals.h"
+#include "cpu/kernels/rows.h"
+
+namespace crfseg {
+namespace kernels {
+namespace CRFSEG_ISA {
+
+void mix(const float* in, const float* matrix, int n_labels, std::int64_t n, int width, float* out);
+
+// Calls f with the vector that rows of this width are made of.
+template <class F>
+CRFSEG_INLINE void with_vector(int width, F&& f) {
+  if (width == 4) return f(V4{});
+  f(Wide{});
+}
+
+// Rows of n points from `first` on, whatever the layout; rows hold `padding` behind the labels.
+template <class V>
+CRFSEG_APART void read_rows(const LabelStrip& in, std::int64_t first, int n, int n_labels,
+                            int width, float padding, float* rows) {
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; p += lanes) {
+    const int count = n - p < lanes ? n - p : lanes;
+    const float* place = in.data + (first + p) * in.point_stride;
+    for (int label = 0; label < width; label += lanes) {
+      V block[Lanes<V>::count];
+      for (int i = 0; i < lanes; ++i) {
+        block[i] = V{} + padding;
+        if (label + i >= n_labels) continue;
+        const float* from = place + (label + i) * in.label_stride;
+        if (count == lanes && in.point_stride == 1) {
+          block[i] = load<V>(from);
+        } else {
+          for (int lane = 0; lane < count; ++lane) block[i][lane] = from[lane * in.point_stride];
+        }
+      }
+      transpose(block);
+      for (int lane = 0; lane < count; ++lane) {
+        store<V>(rows + (p + lane) * width + label, block[lane]);
+      }
+    }
+  }
+}
+
+template <class V>
+CRFSEG_APART void write_values(const LabelStrip& out, std::int64_t first, int n, int n_labels,
+                               int width, const float* rows, float factor) {
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; p += lanes) {
+    const int count = n - p < lanes ? n - p : lanes;
+    float* place = out.data + (first + p) * out.point_stride;
+    for_labels<V>(rows + p * width, n_labels, width, [&](int label, V read) {
+      const V value = read * factor;
+      float* target = place + label * out.label_stride;
+      if (count == lanes && out.point_stride == 1) {
+        store<V>(target, value);
+      } else {
+        for (int lane = 0; lane < count; ++lane) target[lane * out.point_stride] = value[lane];
+      }
+    });
+  }
+}
+
+CRFSEG_INLINE float highest_of(const float* row, int n_labels) {
+  float highest = row[0];
+  for (int label = 1; label < n_labels; ++label) highest = maximum(highest, row[label]);
+  return highest;
+}
+
+// Only differences between labels matter to Q, and messages must not drown in a common offset.
+CRFSEG_INLINE void read_logits(UnrolledPass* pass, std::int64_t first, int n) {
+  const int width = pass->width;
+  float* rows = pass->rows + first * width;
+  with_vector(width, [&](auto vector) __attribute__((always_inline)) {
+    read_rows<decltype(vector)>(pass->unary, first, n, pass->n_labels, width, log_zero, rows);
+  });
+  for (int p = 0; p < n; ++p) {
+    float* row = rows + p * width;
+    for (int label = 0; pass->is_energy && label < pass->n_labels; ++label) row[label] *= -1.0F;
+    const float highest = highest_of(row, pass->n_labels);
+    for (int label = 0; label < pass->n_labels; ++label) {
+      row[label] = maximum(row[label] - highest, log_zero);
+    }
+    pass->highest[first + p] = highest;
+  }
+}
+
+CRFSEG_INLINE void write_logits(const UnrolledPass& pass, std::int64_t first, int n, float* z) {
+  for (int p = 0; p < n; ++p) {
+    for (int x = 0; x < pass.width; ++x) z[p * pass.width + x] += pass.highest[first + p];
+  }
+  with_vector(pass.width, [&](auto vector) __attribute__((always_inline)) {
+    write_values<decltype(vector)>(pass.out, first, n, pass.n_labels, pass.width, z, 1.0F);
+  });
+}
+
+CRFSEG_INLINE void note_change(UnrolledPass* pass, std::int64_t first, int n, const float* q) {
+  const float* before = pass->q + first * pass->width;
+  V4 change = V4{} + pass->max_change;
+  for (int i = 0; i < n * pass->width; i += 4) {
+    change = maximum(absolute(load<V4>(q + i) - load<V4>(before + i)), change);
+  }
+  for (int lane = 0; lane < 4; ++lane) pass->max_change = maximum(pass->max_change, change[lane]);
+}
+
+// Z of a batch.
+CRFSEG_INLINE void find_logits(UnrolledPass* pass, std::int64_t first, int n, float* z) {
+  if (pass->unary.data != nullptr) read_logits(pass, first, n);
+  const float* base = pass->rows + first * pass->width;
+  for (int k = 0; k < pass->n_kernels; ++k) {
+    const UnrolledKernel& m = pass->kernels[k];
+    if (m.incoming == nullptr) continue;
+    slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
+               base, n, pass->width, z);
+    base = z;
+  }
+  if (base != z) copy(base, static_cast<std::int64_t>(n) * pass->width, z);
+}
+
+CRFSEG_INLINE void unrolled_batch(UnrolledPass* pass, std::int64_t first, int n, float* t) {
+  const int width = pass->width;
+  const std::int64_t floats = static_cast<std::int64_t>(n) * width;
+  if (pass->given_q != nullptr) {
+    copy(pass->given_q + first * width, floats, t);
+  } else {
+    find_logits(pass, first, n, t);
+    if (pass->out.data != nullptr && pass->wants_logits) {
+      write_logits(*pass, first, n, t);
+      if (pass->q == nullptr) return;
+    }
+    softmax(t, n, width);
+    if (pass->want_change) note_change(pass, first, n, t);
+    if (pass->q != nullptr) copy(t, floats, pass->q + first * width);
+    if (pass->out.data != nullptr && !pass->wants_logits) {
+      write_out(pass->out, first, n, pass->n_labels, width, t);
+    }
+  }
+  for (int k = 0; k < pass->n_kernels; ++k) {
+    const UnrolledKernel& m = pass->kernels[k];
+    if (m.outgoing == nullptr) continue;
+    splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), t, n, width,
+               m.outgoing);
+  }
+}
+
+// Calls f(first, n) for batches of points; `rows` (batch, width) are what passes take in groups, and
+// must hold numbers behind the last point.
+template <class F>
+CRFSEG_INLINE void for_batches(std::int64_t n_points, int batch, int width, float* rows, F&& f) {
+  for (std::int64_t first = 0; first < n_points; first += batch) {
+    const int n = static_cast<int>(n_points - first < batch ? n_points - first : batch);
+    if (n < batch) __builtin_memset(rows, 0, sizeof(float) * batch * width);
+    f(first, n);
+  }
+}
+
+void unrolled_pass(UnrolledPass* pass) {
+  for_batches(pass->n_points, pass->batch, pass->width, pass->scratch,
+              [&](std::int64_t first, int n) { unrolled_batch(pass, first, n, pass->scratch); });
+}
+
+// sums[x] += sum over points of (amount of the point) * row[x], in double between batches.
+template <class V, class Amount>
+CRFSEG_INLINE void add_moments(const float* rows, int n, int width, double* sums, Amount&& amount) {
+  const int lanes = Lanes<V>::count;
+  for (int x = 0; x < width; x += lanes) {
+    V sum = {};
+    for (int p = 0; p < n; ++p) sum += load<V>(rows + p * width + x) * amount(p, x);
+    for (int lane = 0; lane < lanes; ++lane) sums[x + lane] += static_cast<double>(sum[lane]);
+  }
+}
+
+// dLoss/dM(a, b) += sum over points of (K~^T delta)(a) Q(b)
+template <class V>
+CRFSEG_APART void note_moments(const AdjointKernel& kernel, const float* filtered, const float* q,
+                               int n, int n_labels, int width) {
+  if (kernel.transposed == nullptr) {
+    return add_moments<V>(q, n, width, kernel.moments,
+                          [&](int p, int x) __attribute__((always_inline)) {
+                            return load<V>(filtered + p * width + x);
+                          });
+  }
+  for (int label = 0; label < n_labels; ++label) {
+    add_moments<V>(q, n, width, kernel.moments + static_cast<std::int64_t>(label) * width,
+                   [&](int p, int) __attribute__((always_inline)) {
+                     return V{} + filtered[p * width + label];
+                   });
+  }
+}
+
+// G += M^T (K~^T delta)
+template <class V>
+CRFSEG_APART void add_coupled(const AdjointKernel& kernel, const float* filtered, int n,
+                              int n_labels, int width, float* g) {
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; ++p, filtered += width, g += width) {
+    for (int x = 0; x < width; x += lanes) {
+      V sum = load<V>(g + x);
+      if (kernel.transposed == nullptr) {
+        sum += load<V>(filtered + x) * load<V>(kernel.coupling + x);
+      } else {
+        const float* row = kernel.coupling + x;
+        for (int label = 0; label < n_labels; ++label, row += width) {
+          sum += load<V>(row) * filtered[label];
+        }
+      }
+      store<V>(g + x, sum);
+    }
+  }
+}
+
+// M times rows, or M^T times rows.
+template <class V>
+CRFSEG_INLINE void couple(const AdjointKernel& kernel, bool transpose, const float* rows, int n,
+                          int n_labels, int width, float* out) {
+  if (kernel.transposed != nullptr) {
+    return mix(rows, transpose ? kernel.coupling : kernel.transposed, n_labels, n, width, out);
+  }
+  for (int p = 0; p < n; ++p) {
+    for (int x = 0; x < width; x += Lanes<V>::count) {
+      store<V>(out + p * width + x, load<V>(rows + p * width + x) * load<V>(kernel.coupling + x));
+    }
+  }
+}
+
+// corner(p, k) += scale <values(p), rows at the corner>; where wanted, mass(p) += their weighted sum
+template <class V>
+CRFSEG_APART void add_corner_products(Corners at, const float* scale, const float* values,
+                                      const float* rows, int n, int width, float* corner,
+                                      float* mass) {
+  const int lanes = Lanes<V>::count;
+  for (int p = 0; p < n; ++p, values += width) {
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
+    float total = 0.0F;
+    for (int k = 0; k < at.corners; k += lanes) {
+      V part[Lanes<V>::count];
+      const int count = at.corners - k < lanes ? at.corners - k : lanes;
+      for (int i = 0; i < lanes; ++i) part[i] = V{};
+      for (int i = 0; i < count; ++i) {
+        const std::int64_t place = static_cast<std::int64_t>(p) * at.corners + k + i;
+        const float* row = rows + static_cast<std::int64_t>(row_at(at, place)) * width;
+        for (int x = 0; x < width; x += lanes) part[i] += load<V>(values + x) * load<V>(row + x);
+      }
+      const V products = reduce_rows<Sum>(part) * factor;
+      for (int i = 0; i < count; ++i) {
+        const std::int64_t place = static_cast<std::int64_t>(p) * at.corners + k + i;
+        corner[place] += products[i];
+        total += products[i] * at.weight[place];
+      }
+    }
+    if (mass != nullptr) mass[p] += total;
+  }
+}
+
+// What the weights of the corners are worth: <M^T delta, sliced Q> and <M Q, sliced delta>.
+template <class V>
+CRFSEG_INLINE void note_corners(const AdjointPass& pass, const AdjointKernel& kernel,
+                                std::int64_t first, int n, float* coupled) {
+  const int width = pass.width;
+  const Corners at = from_point(kernel.at, first);
+  float* corner = kernel.corner + first * at.corners;
+  float* mass = kernel.mass + first;
+  couple<V>(kernel, true, pass.delta + first * width, n, pass.n_labels, width, coupled);
+  add_corner_products<V>(at, from_point(kernel.slice_scale, first), coupled, kernel.filtered, n,
+                         width, corner, kernel.slice_has_mass ? mass : nullptr);
+  couple<V>(kernel, false, pass.q + first * width, n, pass.n_labels, width, coupled);
+  add_corner_products<V>(at, from_point(kernel.splat_scale, first), coupled, kernel.adjoint, n,
+                         width, corner, kernel.splat_has_mass ? mass : nullptr);
+}
+
+template <class V>
+CRFSEG_INLINE void gather(const AdjointPass& pass, const AdjointKernel& kernel, std::int64_t first,
+                          int n, float* g) {
+  const int width = pass.width;
+  float* filtered = g + pass.batch * width;
+  if (kernel.filtered != nullptr) note_corners<V>(pass, kernel, first, n, filtered + pass.batch * width);
+  if (kernel.moments == nullptr && !pass.goes_on) return;
+  slice_rows(from_point(kernel.at, first), Everyone{}, from_point(kernel.splat_scale, first),
+             kernel.adjoint, nullptr, n, width, filtered);
+  if (kernel.moments != nullptr) {
+    note_moments<V>(kernel, filtered, pass.q + first * width, n, pass.n_labels, width);
+  }
+  if (pass.goes_on) add_coupled<V>(kernel, filtered, n, pass.n_labels, width, g);
+}
+
+// delta = Q (G - <G, Q>), in place.
+template <class V>
+CRFSEG_APART void through_softmax(const float* q, int n, int width, float* g) {
+  float dot[most_batched];
+  reduce_each<Sum>(g, n, width, V{}, dot, [&](int p, const float* place, auto vector)
+                       __attribute__((always_inline)) {
+                         using Vector = decltype(vector);
+                         const std::int64_t at = place - g;
+                         const float* other = p < n ? q + at : g + at;
+                         return load<Vector>(place) * load<Vector>(other);
+                       });
+  for (int p = 0; p < n; ++p) {
+    for (int x = p * width; x < (p + 1) * width; x += Lanes<V>::count) {
+      store<V>(g + x, load<V>(q + x) * (load<V>(g + x) - dot[p]));
+    }
+  }
+}
+
+template <class V>
+CRFSEG_INLINE void note_delta(AdjointPass* pass, std::int64_t first, int n, const float* delta) {
+  const std::int64_t start = first * pass->width;
+  V largest = {};
+  for (int x = 0; x < n * pass->width; x += Lanes<V>::count) {
+    const V value = load<V>(delta + x);
+    largest = maximum(largest, absolute(value));
+    if (pass->sum != nullptr) store<V>(pass->sum + start + x, load<V>(pass->sum + start + x) + value);
+    if (pass->delta != nullptr) store<V>(pass->delta + start + x, value);
+  }
+  for (int lane = 0; lane < Lanes<V>::count; ++lane) {
+    pass->largest = maximum(pass->largest, static_cast<float>(largest[lane]));
+  }
+}
+
+CRFSEG_INLINE void splat_next(const AdjointPass& pass, std::int64_t first, int n,
+                              const float* delta) {
+  for (int k = 0; k < pass.n_kernels; ++k) {
+    const AdjointKernel& kernel = pass.kernels[k];
+    const Corners at = from_point(kernel.at, first);
+    if (kernel.adjoint_out != nullptr) {
+      splat_rows(at, Everyone{}, from_point(kernel.slice_scale, first), delta, n, pass.width,
+                 kernel.adjoint_out);
+    }
+    if (kernel.filtered_out != nullptr) {
+      splat_rows(at, Everyone{}, from_point(kernel.splat_scale, first),
+                 pass.next_q + first * pass.width, n, pass.width, kernel.filtered_out);
+    }
+  }
+}
+
+template <class V>
+CRFSEG_INLINE void adjoint_batch(AdjointPass* pass, std::int64_t first, int n, float* g) {
+  const int width = pass->width;
+  const std::int64_t floats = static_cast<std::int64_t>(n) * width;
+  if (pass->given_delta != nullptr) {
+    copy(pass->given_delta + first * width, floats, g);
+  } else if (pass->gradient.data != nullptr) {
+    read_rows<V>(pass->gradient, first, n, pass->n_labels, width, 0.0F, g);
+  } else {
+    __builtin_memset(g, 0, sizeof(float) * static_cast<std::size_t>(floats));
+    for (int k = 0; k < pass->n_kernels; ++k) gather<V>(*pass, pass->kernels[k], first, n, g);
+  }
+  if (!pass->goes_on) return;
+  if (pass->through_softmax) through_softmax<V>(pass->q + first * width, n, width, g);
+  note_delta<V>(pass, first, n, g);
+  splat_next(*pass, first, n, g);
+}
+
+void adjoint_pass(AdjointPass* pass) {
+  with_vector(pass->width, [&](auto vector) {
+    for_batches(pass->n_points, pass->batch, pass->width, pass->scratch,
+                [&](std::int64_t first, int n) {
+                  adjoint_batch<decltype(vector)>(pass, first, n, pass->scratch);
+                });
+  });
+}
+
+// Rows behind the last point, up to the next multiple of eight, must be readable.
+void write_gradient(const float* rows, std::int64_t n_points, int n_labels, int width, float factor,
+                    const LabelStrip& out) {
+  with_vector(width, [&](auto vector) __attribute__((always_inline)) {
+    for (std::int64_t first = 0; first < n_points; first += most_batched) {
+      const std::int64_t left = n_points - first;
+      const int n = static_cast<int>(left < most_batched ? left : most_batched);
+      write_values<decltype(vector)>(out, first, n, n_labels, width, rows + first * width, factor);
+    }
+  });
+}
+
+}  // namespace CRFSEG_ISA
+}  // namespace kernels
+}  // namespace crfseg
