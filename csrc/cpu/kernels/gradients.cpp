@@ -19,6 +19,22 @@ CRFSEG_INLINE void with_vector(int width, F&& f) {
   f(Wide{});
 }
 
+// Calls f with the widest blocks that fit, until all labels of a row are done; rows are never one
+// float here.
+template <class F>
+CRFSEG_INLINE void for_label_blocks(int width, F&& f) {
+  switch (width) {
+    case 4:
+      return f(Block<V4, 1, true>{width, 0});
+    case 8:
+      return f(Block<Wide, per_slab, true>{width, 0});
+    case 24:
+      return f(Block<Wide, 3 * per_slab, true>{width, 0});
+    default:
+      return for_part(width, 0, width, f);
+  }
+}
+
 // Rows of n points from `first` on, whatever the layout; rows hold `padding` behind the labels.
 template <class V>
 CRFSEG_APART void read_rows(const LabelStrip& in, std::int64_t first, int n, int n_labels,
@@ -164,54 +180,57 @@ void unrolled_pass(UnrolledPass* pass) {
               [&](std::int64_t first, int n) { unrolled_batch(pass, first, n, pass->scratch); });
 }
 
-// sums[x] += sum over points of (amount of the point) * row[x], in double between batches.
-template <class V, class Amount>
-CRFSEG_INLINE void add_moments(const float* rows, int n, int width, double* sums, Amount&& amount) {
+// sums[x] += sum over points of a row of one times a row of the other; in double between batches.
+template <class V>
+CRFSEG_APART void note_diagonal(const float* filtered, const float* q, int n, int width,
+                                double* sums) {
   const int lanes = Lanes<V>::count;
   for (int x = 0; x < width; x += lanes) {
     V sum = {};
-    for (int p = 0; p < n; ++p) sum += load<V>(rows + p * width + x) * amount(p, x);
+    for (int p = 0; p < n; ++p) sum += load<V>(filtered + p * width + x) * load<V>(q + p * width + x);
     for (int lane = 0; lane < lanes; ++lane) sums[x + lane] += static_cast<double>(sum[lane]);
+  }
+}
+
+// The same for all pairs of a label of one and a label of the other, `rows` labels at a time, so
+// that what is loaded serves several.
+template <int rows, class B>
+CRFSEG_APART void note_pairs(B block, const float* filtered, const float* q, int n, int width,
+                             double* sums) {
+  typedef typename B::V V;
+  V sum[rows][B::W] = {};
+  for (int p = 0; p < n; ++p) {
+    V of_q[B::W];
+    for (int x = 0; x < B::W; ++x) of_q[x] = load<V>(q + block.row(p) + x * B::lanes);
+    for (int i = 0; i < rows; ++i) {
+      for (int x = 0; x < B::W; ++x) sum[i][x] += of_q[x] * filtered[p * width + i];
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    for (int x = 0; x < B::W; ++x) {
+      for (int lane = 0; lane < B::lanes; ++lane) {
+        sums[block.row(i) + x * B::lanes + lane] += static_cast<double>(sum[i][x][lane]);
+      }
+    }
   }
 }
 
 // dLoss/dM(a, b) += sum over points of (K~^T delta)(a) Q(b)
 template <class V>
-CRFSEG_APART void note_moments(const AdjointKernel& kernel, const float* filtered, const float* q,
-                               int n, int n_labels, int width) {
+CRFSEG_INLINE void note_moments(const AdjointKernel& kernel, const float* filtered, const float* q,
+                                int n, int n_labels, int width) {
   if (kernel.transposed == nullptr) {
-    return add_moments<V>(q, n, width, kernel.moments,
-                          [&](int p, int x) __attribute__((always_inline)) {
-                            return load<V>(filtered + p * width + x);
-                          });
+    return note_diagonal<V>(filtered, q, n, width, kernel.moments);
   }
-  for (int label = 0; label < n_labels; ++label) {
-    add_moments<V>(q, n, width, kernel.moments + static_cast<std::int64_t>(label) * width,
-                   [&](int p, int) __attribute__((always_inline)) {
-                     return V{} + filtered[p * width + label];
-                   });
-  }
-}
-
-// G += M^T (K~^T delta)
-template <class V>
-CRFSEG_APART void add_coupled(const AdjointKernel& kernel, const float* filtered, int n,
-                              int n_labels, int width, float* g) {
-  const int lanes = Lanes<V>::count;
-  for (int p = 0; p < n; ++p, filtered += width, g += width) {
-    for (int x = 0; x < width; x += lanes) {
-      V sum = load<V>(g + x);
-      if (kernel.transposed == nullptr) {
-        sum += load<V>(filtered + x) * load<V>(kernel.coupling + x);
-      } else {
-        const float* row = kernel.coupling + x;
-        for (int label = 0; label < n_labels; ++label, row += width) {
-          sum += load<V>(row) * filtered[label];
-        }
-      }
-      store<V>(g + x, sum);
+  for_label_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    int label = 0;
+    for (; label + 4 <= n_labels; label += 4) {
+      note_pairs<4>(block, filtered + label, q, n, width, kernel.moments + label * width);
     }
-  }
+    for (; label < n_labels; ++label) {
+      note_pairs<1>(block, filtered + label, q, n, width, kernel.moments + label * width);
+    }
+  });
 }
 
 // M times rows, or M^T times rows.
@@ -229,32 +248,44 @@ CRFSEG_INLINE void couple(const AdjointKernel& kernel, bool transpose, const flo
 }
 
 // corner(p, k) += scale <values(p), rows at the corner>; where wanted, mass(p) += their weighted sum
-template <class V>
-CRFSEG_APART void add_corner_products(Corners at, const float* scale, const float* values,
-                                      const float* rows, int n, int width, float* corner,
+template <class B, class Kind>
+CRFSEG_APART void add_corner_products(B block, Kind, Corners at, const float* scale,
+                                      const float* values, const float* rows, int n, float* corner,
                                       float* mass) {
-  const int lanes = Lanes<V>::count;
-  for (int p = 0; p < n; ++p, values += width) {
+  typedef typename B::V V;
+  const int corners = Kind::corners > 0 ? Kind::corners : at.corners;
+  for (int p = 0; p < n; ++p) {
+    const auto* row = rows_from<typename Kind::Index>(at, p);
+    const float* weight = at.weight + p * corners;
     const float factor = scale != nullptr ? scale[p] : 1.0F;
+    V value[B::W];
+    for (int x = 0; x < B::W; ++x) value[x] = load<V>(values + block.row(p) + x * B::lanes);
     float total = 0.0F;
-    for (int k = 0; k < at.corners; k += lanes) {
-      V part[Lanes<V>::count];
-      const int count = at.corners - k < lanes ? at.corners - k : lanes;
-      for (int i = 0; i < lanes; ++i) part[i] = V{};
-      for (int i = 0; i < count; ++i) {
-        const std::int64_t place = static_cast<std::int64_t>(p) * at.corners + k + i;
-        const float* row = rows + static_cast<std::int64_t>(row_at(at, place)) * width;
-        for (int x = 0; x < width; x += lanes) part[i] += load<V>(values + x) * load<V>(row + x);
+    for (int k = 0; k < corners; k += B::lanes) {
+      V part[B::lanes];
+      for (int i = 0; i < B::lanes; ++i) {
+        part[i] = V{};
+        if (k + i >= corners) continue;
+        const float* source = rows + block.row(row[k + i]);
+        for (int x = 0; x < B::W; ++x) part[i] += value[x] * load<V>(source + x * B::lanes);
       }
       const V products = reduce_rows<Sum>(part) * factor;
-      for (int i = 0; i < count; ++i) {
-        const std::int64_t place = static_cast<std::int64_t>(p) * at.corners + k + i;
-        corner[place] += products[i];
-        total += products[i] * at.weight[place];
+      for (int i = 0; i < B::lanes && k + i < corners; ++i) {
+        corner[p * corners + k + i] += products[i];
+        total += products[i] * weight[k + i];
       }
     }
     if (mass != nullptr) mass[p] += total;
   }
+}
+
+CRFSEG_INLINE void note_products(Corners at, const float* scale, const float* values,
+                                 const float* rows, int n, int width, float* corner, float* mass) {
+  for_label_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    for_corners(at, [&](auto kind) __attribute__((always_inline)) {
+      add_corner_products(block, kind, at, scale, values, rows, n, corner, mass);
+    });
+  });
 }
 
 // What the weights of the corners are worth: <M^T delta, sliced Q> and <M Q, sliced delta>.
@@ -266,11 +297,11 @@ CRFSEG_INLINE void note_corners(const AdjointPass& pass, const AdjointKernel& ke
   float* corner = kernel.corner + first * at.corners;
   float* mass = kernel.mass + first;
   couple<V>(kernel, true, pass.delta + first * width, n, pass.n_labels, width, coupled);
-  add_corner_products<V>(at, from_point(kernel.slice_scale, first), coupled, kernel.filtered, n,
-                         width, corner, kernel.slice_has_mass ? mass : nullptr);
+  note_products(at, from_point(kernel.slice_scale, first), coupled, kernel.filtered, n, width,
+                corner, kernel.slice_has_mass ? mass : nullptr);
   couple<V>(kernel, false, pass.q + first * width, n, pass.n_labels, width, coupled);
-  add_corner_products<V>(at, from_point(kernel.splat_scale, first), coupled, kernel.adjoint, n,
-                         width, corner, kernel.splat_has_mass ? mass : nullptr);
+  note_products(at, from_point(kernel.splat_scale, first), coupled, kernel.adjoint, n, width, corner,
+                kernel.splat_has_mass ? mass : nullptr);
 }
 
 template <class V>
@@ -278,14 +309,19 @@ CRFSEG_INLINE void gather(const AdjointPass& pass, const AdjointKernel& kernel, 
                           int n, float* g) {
   const int width = pass.width;
   float* filtered = g + pass.batch * width;
-  if (kernel.filtered != nullptr) note_corners<V>(pass, kernel, first, n, filtered + pass.batch * width);
+  float* coupled = filtered + pass.batch * width;
+  if (kernel.filtered != nullptr) note_corners<V>(pass, kernel, first, n, coupled);
   if (kernel.moments == nullptr && !pass.goes_on) return;
   slice_rows(from_point(kernel.at, first), Everyone{}, from_point(kernel.splat_scale, first),
              kernel.adjoint, nullptr, n, width, filtered);
   if (kernel.moments != nullptr) {
     note_moments<V>(kernel, filtered, pass.q + first * width, n, pass.n_labels, width);
   }
-  if (pass.goes_on) add_coupled<V>(kernel, filtered, n, pass.n_labels, width, g);
+  if (!pass.goes_on) return;
+  couple<V>(kernel, true, filtered, n, pass.n_labels, width, coupled);
+  for (int x = 0; x < n * width; x += Lanes<V>::count) {
+    store<V>(g + x, load<V>(g + x) + load<V>(coupled + x));
+  }
 }
 
 // delta = Q (G - <G, Q>), in place.
