@@ -6,6 +6,7 @@
 
 #include "cpu/corners.h"
 #include "cpu/dispatch.h"
+#include "cpu/features.h"
 #include "cpu/gradients_kernel.h"
 #include "cpu/key_layout.h"
 #include "math/permutohedral.h"
@@ -53,34 +54,42 @@ VertexRows blurred_channel(const Lattice& lattice, const float* values, bool tra
   return rows;
 }
 
-// What every corner's weight is worth becomes what a step along every feature is.
-class Embedding {
- public:
-  explicit Embedding(const Lattice& lattice) : dim_(lattice.dim) {
-    const float nowhere[permutohedral::max_dim] = {};
-    const KeyRanges ranges = KeyRanges::of(dim_, lattice.passes, 0, nowhere, nowhere);
-    std::copy_n(ranges.scale, dim_, scale_);
+// Calls f(first, batch) with the ranks of the coordinates of all points from begin to end, in the
+// simplices that the lattice was built of.
+template <class F>
+void each_simplex(const kernels::SimplexFrame& frame, const Features& features, std::int64_t begin,
+                  std::int64_t end, F&& f) {
+  Buffer<float> weights(kernels::simplex_batch * (frame.dim + 1));
+  kernels::SimplexBatch batch{};
+  batch.weight = weights.data();
+  for (std::int64_t first = begin; first < end; first += kernels::simplex_batch) {
+    batch.count = static_cast<int>(std::min<std::int64_t>(kernels::simplex_batch, end - first));
+    features.load(first, batch.count, batch.feature);
+    active_kernels().find_simplices(frame, &batch);
+    f(first, batch);
   }
+}
 
-  void pull(const float* feature, const float* corner, float* gradient) const {
-    float elevated[permutohedral::max_corners], weight[permutohedral::max_corners];
-    int quotient[permutohedral::max_corners], rank[permutohedral::max_corners];
-    permutohedral::elevate(feature, dim_, scale_, elevated);
-    permutohedral::find_simplex(elevated, dim_, quotient, rank, weight);
-    float before = 0.0F;  // of the coordinates up to an axis
-    for (int j = 0; j <= dim_; ++j) {
-      const float lower = corner[dim_ - rank[j]];
-      const float upper = corner[rank[j] == 0 ? 0 : dim_ + 1 - rank[j]];
-      const float along = (lower - upper) / static_cast<float>(dim_ + 1);
-      if (j > 0) gradient[j - 1] = scale_[j - 1] * (before - static_cast<float>(j) * along);
-      before += along;
-    }
+kernels::SimplexFrame frame_of(const Lattice& lattice) {
+  const float nowhere[permutohedral::max_dim] = {};
+  return KeyRanges::of(lattice.dim, lattice.passes, 0, nowhere, nowhere).frame(false);
+}
+
+// What every corner's weight is worth becomes what a step along every feature is: E^T of what steps
+// along the coordinates are, along which a weight falls and the next one rises.
+void pull(const kernels::SimplexFrame& frame, const kernels::SimplexBatch& batch, int i,
+          const float* corner, float* gradient) {
+  const int dim = frame.dim;
+  const float unit = 1.0F / static_cast<float>(dim + 1);
+  float before = 0.0F;  // of the coordinates up to this one
+  for (int j = 0; j <= dim; ++j) {
+    const int rank = batch.rank[j][i];
+    const float rising = corner[rank == 0 ? 0 : dim + 1 - rank];
+    const float along = (corner[dim - rank] - rising) * unit;
+    if (j > 0) gradient[j - 1] = frame.scale[j - 1] * (before - static_cast<float>(j) * along);
+    before += along;
   }
-
- private:
-  int dim_;
-  float scale_[permutohedral::max_dim] = {};
-};
+}
 
 }  // namespace
 
@@ -106,11 +115,13 @@ void ExactFeatures::take_normalizer_out() {
   const VertexRows masses = blurred_channel(lattice, mass_.data(), true, threads_);
   const float gain = ones.gain();
   const int corners = lattice.dim + 1;
-  each_point(lattice.strips, threads_, [&](std::int64_t s, std::int64_t p) {
-    for (int k = 0; k < corners; ++k) {
-      const std::uint32_t row = lattice.row_of(s, p, k);
-      corner_[p * corners + k] -=
-          gain * (mass_[p] * ones.blurred(s)[row] + masses.blurred(s)[row]);
+  parallel_for(lattice.strips.count, threads_, [&](std::int64_t s) {
+    const float *of_ones = ones.blurred(s), *of_masses = masses.blurred(s);
+    for (std::int64_t p = lattice.strips.begin(s); p < lattice.strips.end(s); ++p) {
+      for (int k = 0; k < corners; ++k) {
+        const std::uint32_t row = lattice.row_of(s, p, k);
+        corner_[p * corners + k] -= gain * (mass_[p] * of_ones[row] + of_masses[row]);
+      }
     }
   });
 }
@@ -118,10 +129,17 @@ void ExactFeatures::take_normalizer_out() {
 void ExactFeatures::finish() {
   const Lattice& lattice = term_.lattice();
   if (term_.normalization() != Normalization::none) take_normalizer_out();
-  const Embedding embedding(lattice);
-  each_point(lattice.strips, threads_, [&](std::int64_t, std::int64_t p) {
-    embedding.pull(request_.features + p * lattice.dim, corner_.data() + p * (lattice.dim + 1),
-                   request_.out + p * lattice.dim);
+  const Features features(request_.features, lattice.dim);
+  const kernels::SimplexFrame frame = frame_of(lattice);
+  const int dim = lattice.dim;
+  parallel_for(lattice.strips.count, threads_, [&](std::int64_t s) {
+    each_simplex(frame, features, lattice.strips.begin(s), lattice.strips.end(s),
+                 [&](std::int64_t first, const kernels::SimplexBatch& batch) {
+                   for (int i = 0; i < batch.count; ++i) {
+                     pull(frame, batch, i, corner_.data() + (first + i) * (dim + 1),
+                          request_.out + (first + i) * dim);
+                   }
+                 });
   });
 }
 

@@ -10,8 +10,6 @@ namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
 
-void mix(const float* in, const float* matrix, int n_labels, std::int64_t n, int width, float* out);
-
 // Calls f with the vector that rows of this width are made of.
 template <class F>
 CRFSEG_INLINE void with_vector(int width, F&& f) {
@@ -233,12 +231,45 @@ CRFSEG_INLINE void note_moments(const AdjointKernel& kernel, const float* filter
   });
 }
 
+// out = matrix times rows, so many points at a time; matrix (n_labels, width): row b holds what label
+// b adds to every label.
+template <int points, class B>
+CRFSEG_APART void couple_points(B block, const float* rows, const float* matrix, int n_labels,
+                                int width, float* out) {
+  typedef typename B::V V;
+  V sum[points][B::W] = {};
+  for (int label = 0; label < n_labels; ++label) {
+    V of_label[B::W];
+    for (int x = 0; x < B::W; ++x) of_label[x] = load<V>(matrix + block.row(label) + x * B::lanes);
+    for (int p = 0; p < points; ++p) {
+      for (int x = 0; x < B::W; ++x) sum[p][x] += of_label[x] * rows[p * width + label];
+    }
+  }
+  for (int p = 0; p < points; ++p) {
+    for (int x = 0; x < B::W; ++x) store<V>(out + block.row(p) + x * B::lanes, sum[p][x]);
+  }
+}
+
+CRFSEG_INLINE void couple_fully(const float* rows, const float* matrix, int n, int n_labels,
+                                int width, float* out) {
+  for_label_blocks(width, [&](auto block) __attribute__((always_inline)) {
+    int p = 0;
+    for (; p + 4 <= n; p += 4) {
+      couple_points<4>(block, rows + p * width, matrix, n_labels, width, out + p * width);
+    }
+    for (; p < n; ++p) {
+      couple_points<1>(block, rows + p * width, matrix, n_labels, width, out + p * width);
+    }
+  });
+}
+
 // M times rows, or M^T times rows.
 template <class V>
 CRFSEG_INLINE void couple(const AdjointKernel& kernel, bool transpose, const float* rows, int n,
                           int n_labels, int width, float* out) {
   if (kernel.transposed != nullptr) {
-    return mix(rows, transpose ? kernel.coupling : kernel.transposed, n_labels, n, width, out);
+    const float* matrix = transpose ? kernel.coupling : kernel.transposed;
+    return couple_fully(rows, matrix, n, n_labels, width, out);
   }
   for (int p = 0; p < n; ++p) {
     for (int x = 0; x < width; x += Lanes<V>::count) {
