@@ -67,7 +67,8 @@ class Gradients(NamedTuple):
     terms: int
     """Terms of the series that were added, at a fixed point; 0 otherwise."""
     converged: bool
-    """False where the series of a fixed point did not die away: its sum is then no gradient."""
+    """False where a fixed point was not reached, or its series did not die away: what is here is
+    then no gradient."""
 
 
 def unroll(
@@ -121,7 +122,7 @@ def fixed_point(
 
     At Q = softmax(X - sum_k mu_k diag(w_k) K~_k Q) the gradient is a series of steps back from that
     one Q: memory does not grow with the iterations. It holds only where the marginals have come to
-    rest; look at ``max_change``, and at ``Gradients.converged``.
+    rest: look at ``Tape.converged``, and at ``Gradients.converged``, which speaks of both.
 
     Args:
         unary: as for ``unroll``.
@@ -160,6 +161,8 @@ class Tape:
     """Steps done."""
     max_change: float
     """Largest change of a marginal in the last step of ``fixed_point``; NaN after ``unroll``."""
+    converged: bool
+    """Whether ``fixed_point`` came to rest, to within its tolerance; True after ``unroll``."""
 
     def __init__(
         self,
@@ -204,6 +207,7 @@ class Tape:
                 self._flat(self.output),
                 self._threads,
             )
+        self.converged = not plan.is_fixed or self.max_change < plan.tolerance
 
     def __repr__(self) -> str:
         return f"<Tape: {self.iterations} iterations, output {self.output.shape}>"
@@ -249,12 +253,7 @@ class Tape:
             TypeError, ValueError: if an argument is not as described.
         """
         where = "Tape.backward"
-        given = as_array(where, "gradient", gradient)
-        if given.dtype.kind != "f":
-            raise fault.wrong_dtype(where, "gradient", given.dtype, "floats")
-        if given.shape != self.output.shape:
-            expected = f"{self.output.shape}, that of the output"
-            raise fault.wrong_shape(where, "gradient", given.shape, expected)
+        upstream = self._upstream(where, gradient)
         check.choice(where, "features", features, tuple(_FORMS))
         moving = self._moving(where, features, feature_kernels)
         groups = checked_groups(where, sigmas, self._kernels)
@@ -269,7 +268,7 @@ class Tape:
             probes = Probes(where, self._kernels, groups, share, self._threads)
             unary = np.empty(self.output.shape, np.float32)
             couplings, moved, products, terms, converged = self._field.back(
-                self._flat(float32(given)),
+                self._flat(upstream),
                 self._flat(unary),
                 [
                     kernel.features[: None if k in moving else 0]
@@ -283,15 +282,24 @@ class Tape:
                 self._threads,
             )
         found = []
-        for k, (kernel, coupling) in enumerate(zip(self._kernels, self._couplings, strict=True)):
+        for k, coupling in enumerate(self._couplings):
             of_features = moved[k] if k in moving else None
             of_sigmas = None
             if groups is not None and share is not None:
                 of_sigmas = probes.quotients(k, products)
             elif groups is not None and of_features is not None:
-                of_sigmas = by_chain_rule(kernel.features, of_features, groups[k])
+                of_sigmas = by_chain_rule(self._kernels[k].features, of_features, groups[k])
             found.append(KernelGradients(*coupling.pull(couplings[k]), of_features, of_sigmas))
-        return Gradients(unary, tuple(found), terms, converged)
+        return Gradients(unary, tuple(found), terms, converged and self.converged)
+
+    def _upstream(self, where: str, gradient: Any) -> NDArray[np.float32]:
+        given = as_array(where, "gradient", gradient)
+        if given.dtype.kind != "f":
+            raise fault.wrong_dtype(where, "gradient", given.dtype, "floats")
+        if given.shape != self.output.shape:
+            expected = f"{self.output.shape}, that of the output"
+            raise fault.wrong_shape(where, "gradient", given.shape, expected)
+        return float32(given)
 
     def _moving(self, where: str, features: str | None, chosen: Sequence[int] | None) -> set[int]:
         """The kernels whose features get a gradient."""

@@ -43,10 +43,10 @@ struct CoupledKernel {
 
 struct UnrollOptions {
   int iterations = 5;
-  int differentiated = 5;    // the last so many steps; what is before them counts as constant
-  int every = 1;             // Q^t kept: those of every so many steps; others are found again
-  bool fixed_point = false;  // keep the last Q alone, which is what solves the equations
-  float tolerance = 0.0F;    // fixed point: stop once max |Q' - Q| is below it
+  int differentiated = 5;     // the last so many steps; what is before them counts as constant
+  int every = 1;              // Q^t kept: those of every so many steps; others are found again
+  bool fixed_point = false;   // keep the last Q alone, which is what solves the equations
+  float tolerance = 0.0F;     // fixed point: stop once max |Q' - Q| is below it
   bool wants_logits = false;  // Z^T instead of Q^T
   int threads = 1;
   std::function<void()> between_iterations;  // may throw to end it
@@ -54,12 +54,13 @@ struct UnrollOptions {
 
 struct Unrolling {
   int iterations = 0;
-  float max_change = 0.0F;  // of the last one; NaN unless for a fixed point
+  float max_change = 0.0F;  // of the last one that was looked at; NaN unless for a fixed point
 };
 
 // How features get a gradient. With g(a, b) = d/df sum_i a_i (K b)_i:
 // exact: that of the lattice, through the barycentric weights of the simplex that a point is in.
-// smooth: that of the Gaussian, sum_j k_ij (a_i b_j + b_i a_j) (f_j - f_i), filtered by the lattice.
+// smooth: that of the Gaussian, sum_j k_ij (a_i b_j + b_i a_j) (f_j - f_i), filtered by the
+// lattice.
 enum class FeatureGradient : int { none = 0, exact = 1, smooth = 2 };
 
 struct FeatureRequest {
@@ -78,8 +79,8 @@ struct Probe {
 struct BackOptions {
   std::vector<FeatureRequest> features;  // one per kernel
   std::vector<Probe> probes;
-  int most_terms = 100;      // fixed point: of the series
-  float tolerance = 1e-6F;   // fixed point: max |delta| of the last, relative to the first
+  int most_terms = 100;     // fixed point: of the series
+  float tolerance = 1e-6F;  // fixed point: max |delta| of the last, relative to the first
   int threads = 1;
   std::function<void()> between_iterations;
 };
@@ -87,8 +88,8 @@ struct BackOptions {
 struct Gradients {
   std::vector<std::vector<double>> couplings;  // per kernel as its coupling
   std::vector<double> probes;
-  int terms = 0;            // fixed point: how many were added
-  bool converged = true;    // fixed point: whether the last fell below the tolerance
+  int terms = 0;          // fixed point: how many were added
+  bool converged = true;  // fixed point: whether the last fell below the tolerance
 };
 
 class CoupledTerm;
@@ -105,8 +106,7 @@ class UnrolledField {
   Unrolling run(LabelView<const float> unary, bool is_energy, const UnrollOptions& options,
                 LabelView<float> out);
   // gradient: dLoss by what `run` returned; out: dLoss by its unary. As often as wanted.
-  Gradients back(LabelView<const float> gradient, const BackOptions& options,
-                 LabelView<float> out);
+  Gradients back(LabelView<const float> gradient, const BackOptions& options, LabelView<float> out);
 
   std::int64_t nbytes() const;
   std::int64_t n_points() const { return strips_.n_points; }

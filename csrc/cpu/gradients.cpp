@@ -132,14 +132,14 @@ Unrolling UnrolledField::go(LabelView<const float> unary, LabelView<float> out) 
   const int n = options_.iterations;
   Step step;
   step.threads = options_.threads;
-  bool is_last = n == 0;
+  bool is_last = n == 0, is_settled = false;
   for (int t = 0;; ++t) {
     step.unary = t == 0 ? unary : LabelView<const float>{};
     step.slices = t > 0;
     step.splats = !is_last;
     step.q = is_kept(t) ? room_for(t) : nullptr;
     step.out = is_last ? out : LabelView<float>{};
-    step.wants_change = options_.fixed_point && t > 0;
+    step.wants_change = options_.fixed_point && t > 0 && !is_settled;
     const float change = forth(step);
     if (step.wants_change) result.max_change = change;
     result.iterations = t;
@@ -147,7 +147,8 @@ Unrolling UnrolledField::go(LabelView<const float> unary, LabelView<float> out) 
     if (options_.between_iterations) options_.between_iterations();
     exchange(options_.threads);
     // Once nothing moves, one more step writes what there is.
-    is_last = t + 1 == n || (step.wants_change && change < options_.tolerance);
+    is_settled = step.wants_change && change < options_.tolerance;
+    is_last = t + 1 == n || is_settled;
   }
 }
 

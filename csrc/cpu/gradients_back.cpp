@@ -33,7 +33,9 @@ class UnrolledField::Return {
   kernels::AdjointKernel kernel(std::size_t k, std::int64_t strip, float* scratch,
                                 const BackStep& step);
   std::vector<double> coupling_gradient(std::size_t k) const;
-  bool wants_delta() const { return !exact_.empty() || !pairs_.empty() || !options_.probes.empty(); }
+  bool wants_delta() const {
+    return !exact_.empty() || !pairs_.empty() || !options_.probes.empty();
+  }
   // The Q of the step before one that is left at Q^t.
   const float* next(int t) {
     return exact_.empty() ? nullptr : field_.marginals(t - 1, options_.threads);
@@ -43,8 +45,8 @@ class UnrolledField::Return {
   const BackOptions& options_;
   Gradients result_;
   Buffer<float> sum_, delta_;
-  std::vector<std::vector<double>> moments_;       // per kernel: (strips, moments)
-  std::vector<std::optional<ExactFeatures>> exact_;  // per kernel; or empty
+  std::vector<std::vector<double>> moments_;          // per kernel: (strips, moments)
+  std::vector<std::optional<ExactFeatures>> exact_;   // per kernel; or empty
   std::vector<std::optional<SmoothFeatures>> pairs_;  // per kernel; or empty
   float first_largest_ = 0.0F;
 };

@@ -199,8 +199,7 @@ void SmoothFeatures::add_scaled(const float* a, const float* b, int width, float
     filter(b, axis, false, &filtered_b);
     each_point(lattice.strips, threads_, [&](std::int64_t, std::int64_t p) {
       const float moved = product(p, a, filtered_b) + product(p, b, filtered_a);
-      request_.out[p * dim + axis] +=
-          sign * (moved - request_.features[p * dim + axis] * still[p]);
+      request_.out[p * dim + axis] += sign * (moved - request_.features[p * dim + axis] * still[p]);
     });
   }
 }

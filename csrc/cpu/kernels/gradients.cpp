@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Mean-field steps that are kept, and the way back through them. Compiled once per instruction set;
-// see kernels.h for what may not be included here.
+// The way back through mean-field steps. Compiled once per instruction set; see kernels.h for what
+// may not be included here.
 #include "cpu/kernels/gradients.h"
 
-#include "cpu/kernels/marginals.h"
+#include "cpu/kernels/layouts.h"
 #include "cpu/kernels/rows.h"
 
 namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
-
-// Calls f with the vector that rows of this width are made of.
-template <class F>
-CRFSEG_INLINE void with_vector(int width, F&& f) {
-  if (width == 4) return f(V4{});
-  f(Wide{});
-}
 
 // Calls f with the widest blocks that fit, until all labels of a row are done; rows are never one
 // float here.
@@ -33,151 +26,6 @@ CRFSEG_INLINE void for_label_blocks(int width, F&& f) {
   }
 }
 
-// Rows of n points from `first` on, whatever the layout; rows hold `padding` behind the labels.
-template <class V>
-CRFSEG_APART void read_rows(const LabelStrip& in, std::int64_t first, int n, int n_labels,
-                            int width, float padding, float* rows) {
-  const int lanes = Lanes<V>::count;
-  for (int p = 0; p < n; p += lanes) {
-    const int count = n - p < lanes ? n - p : lanes;
-    const float* place = in.data + (first + p) * in.point_stride;
-    for (int label = 0; label < width; label += lanes) {
-      V block[Lanes<V>::count];
-      for (int i = 0; i < lanes; ++i) {
-        block[i] = V{} + padding;
-        if (label + i >= n_labels) continue;
-        const float* from = place + (label + i) * in.label_stride;
-        if (count == lanes && in.point_stride == 1) {
-          block[i] = load<V>(from);
-        } else {
-          for (int lane = 0; lane < count; ++lane) block[i][lane] = from[lane * in.point_stride];
-        }
-      }
-      transpose(block);
-      for (int lane = 0; lane < count; ++lane) {
-        store<V>(rows + (p + lane) * width + label, block[lane]);
-      }
-    }
-  }
-}
-
-template <class V>
-CRFSEG_APART void write_values(const LabelStrip& out, std::int64_t first, int n, int n_labels,
-                               int width, const float* rows, float factor) {
-  const int lanes = Lanes<V>::count;
-  for (int p = 0; p < n; p += lanes) {
-    const int count = n - p < lanes ? n - p : lanes;
-    float* place = out.data + (first + p) * out.point_stride;
-    for_labels<V>(rows + p * width, n_labels, width, [&](int label, V read) {
-      const V value = read * factor;
-      float* target = place + label * out.label_stride;
-      if (count == lanes && out.point_stride == 1) {
-        store<V>(target, value);
-      } else {
-        for (int lane = 0; lane < count; ++lane) target[lane * out.point_stride] = value[lane];
-      }
-    });
-  }
-}
-
-CRFSEG_INLINE float highest_of(const float* row, int n_labels) {
-  float highest = row[0];
-  for (int label = 1; label < n_labels; ++label) highest = maximum(highest, row[label]);
-  return highest;
-}
-
-// Only differences between labels matter to Q, and messages must not drown in a common offset.
-CRFSEG_INLINE void read_logits(UnrolledPass* pass, std::int64_t first, int n) {
-  const int width = pass->width;
-  float* rows = pass->rows + first * width;
-  with_vector(width, [&](auto vector) __attribute__((always_inline)) {
-    read_rows<decltype(vector)>(pass->unary, first, n, pass->n_labels, width, log_zero, rows);
-  });
-  for (int p = 0; p < n; ++p) {
-    float* row = rows + p * width;
-    for (int label = 0; pass->is_energy && label < pass->n_labels; ++label) row[label] *= -1.0F;
-    const float highest = highest_of(row, pass->n_labels);
-    for (int label = 0; label < pass->n_labels; ++label) {
-      row[label] = maximum(row[label] - highest, log_zero);
-    }
-    pass->highest[first + p] = highest;
-  }
-}
-
-CRFSEG_INLINE void write_logits(const UnrolledPass& pass, std::int64_t first, int n, float* z) {
-  for (int p = 0; p < n; ++p) {
-    for (int x = 0; x < pass.width; ++x) z[p * pass.width + x] += pass.highest[first + p];
-  }
-  with_vector(pass.width, [&](auto vector) __attribute__((always_inline)) {
-    write_values<decltype(vector)>(pass.out, first, n, pass.n_labels, pass.width, z, 1.0F);
-  });
-}
-
-CRFSEG_INLINE void note_change(UnrolledPass* pass, std::int64_t first, int n, const float* q) {
-  const float* before = pass->q + first * pass->width;
-  V4 change = V4{} + pass->max_change;
-  for (int i = 0; i < n * pass->width; i += 4) {
-    change = maximum(absolute(load<V4>(q + i) - load<V4>(before + i)), change);
-  }
-  for (int lane = 0; lane < 4; ++lane) pass->max_change = maximum(pass->max_change, change[lane]);
-}
-
-// Z of a batch.
-CRFSEG_INLINE void find_logits(UnrolledPass* pass, std::int64_t first, int n, float* z) {
-  if (pass->unary.data != nullptr) read_logits(pass, first, n);
-  const float* base = pass->rows + first * pass->width;
-  for (int k = 0; k < pass->n_kernels; ++k) {
-    const UnrolledKernel& m = pass->kernels[k];
-    if (m.incoming == nullptr) continue;
-    slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
-               base, n, pass->width, z);
-    base = z;
-  }
-  if (base != z) copy(base, static_cast<std::int64_t>(n) * pass->width, z);
-}
-
-CRFSEG_INLINE void unrolled_batch(UnrolledPass* pass, std::int64_t first, int n, float* t) {
-  const int width = pass->width;
-  const std::int64_t floats = static_cast<std::int64_t>(n) * width;
-  if (pass->given_q != nullptr) {
-    copy(pass->given_q + first * width, floats, t);
-  } else {
-    find_logits(pass, first, n, t);
-    if (pass->out.data != nullptr && pass->wants_logits) {
-      write_logits(*pass, first, n, t);
-      if (pass->q == nullptr) return;
-    }
-    softmax(t, n, width);
-    if (pass->want_change) note_change(pass, first, n, t);
-    if (pass->q != nullptr) copy(t, floats, pass->q + first * width);
-    if (pass->out.data != nullptr && !pass->wants_logits) {
-      write_out(pass->out, first, n, pass->n_labels, width, t);
-    }
-  }
-  for (int k = 0; k < pass->n_kernels; ++k) {
-    const UnrolledKernel& m = pass->kernels[k];
-    if (m.outgoing == nullptr) continue;
-    splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), t, n, width,
-               m.outgoing);
-  }
-}
-
-// Calls f(first, n) for batches of points; `rows` (batch, width) are what passes take in groups, and
-// must hold numbers behind the last point.
-template <class F>
-CRFSEG_INLINE void for_batches(std::int64_t n_points, int batch, int width, float* rows, F&& f) {
-  for (std::int64_t first = 0; first < n_points; first += batch) {
-    const int n = static_cast<int>(n_points - first < batch ? n_points - first : batch);
-    if (n < batch) __builtin_memset(rows, 0, sizeof(float) * batch * width);
-    f(first, n);
-  }
-}
-
-void unrolled_pass(UnrolledPass* pass) {
-  for_batches(pass->n_points, pass->batch, pass->width, pass->scratch,
-              [&](std::int64_t first, int n) { unrolled_batch(pass, first, n, pass->scratch); });
-}
-
 // sums[x] += sum over points of a row of one times a row of the other; in double between batches.
 template <class V>
 CRFSEG_APART void note_diagonal(const float* filtered, const float* q, int n, int width,
@@ -185,7 +33,8 @@ CRFSEG_APART void note_diagonal(const float* filtered, const float* q, int n, in
   const int lanes = Lanes<V>::count;
   for (int x = 0; x < width; x += lanes) {
     V sum = {};
-    for (int p = 0; p < n; ++p) sum += load<V>(filtered + p * width + x) * load<V>(q + p * width + x);
+    for (int p = 0; p < n; ++p)
+      sum += load<V>(filtered + p * width + x) * load<V>(q + p * width + x);
     for (int lane = 0; lane < lanes; ++lane) sums[x + lane] += static_cast<double>(sum[lane]);
   }
 }
@@ -231,8 +80,8 @@ CRFSEG_INLINE void note_moments(const AdjointKernel& kernel, const float* filter
   });
 }
 
-// out = matrix times rows, so many points at a time; matrix (n_labels, width): row b holds what label
-// b adds to every label.
+// out = matrix times rows, so many points at a time; matrix (n_labels, width): row b holds what
+// label b adds to every label.
 template <int points, class B>
 CRFSEG_APART void couple_points(B block, const float* rows, const float* matrix, int n_labels,
                                 int width, float* out) {
@@ -278,7 +127,8 @@ CRFSEG_INLINE void couple(const AdjointKernel& kernel, bool transpose, const flo
   }
 }
 
-// corner(p, k) += scale <values(p), rows at the corner>; where wanted, mass(p) += their weighted sum
+// corner(p, k) += scale <values(p), rows at the corner>; where wanted, mass(p) += their weighted
+// sum
 template <class B, class Kind>
 CRFSEG_APART void add_corner_products(B block, Kind, Corners at, const float* scale,
                                       const float* values, const float* rows, int n, float* corner,
@@ -331,8 +181,8 @@ CRFSEG_INLINE void note_corners(const AdjointPass& pass, const AdjointKernel& ke
   note_products(at, from_point(kernel.slice_scale, first), coupled, kernel.filtered, n, width,
                 corner, kernel.slice_has_mass ? mass : nullptr);
   couple<V>(kernel, false, pass.q + first * width, n, pass.n_labels, width, coupled);
-  note_products(at, from_point(kernel.splat_scale, first), coupled, kernel.adjoint, n, width, corner,
-                kernel.splat_has_mass ? mass : nullptr);
+  note_products(at, from_point(kernel.splat_scale, first), coupled, kernel.adjoint, n, width,
+                corner, kernel.splat_has_mass ? mass : nullptr);
 }
 
 template <class V>
@@ -359,13 +209,13 @@ CRFSEG_INLINE void gather(const AdjointPass& pass, const AdjointKernel& kernel, 
 template <class V>
 CRFSEG_APART void through_softmax(const float* q, int n, int width, float* g) {
   float dot[most_batched];
-  reduce_each<Sum>(g, n, width, V{}, dot, [&](int p, const float* place, auto vector)
-                       __attribute__((always_inline)) {
-                         using Vector = decltype(vector);
-                         const std::int64_t at = place - g;
-                         const float* other = p < n ? q + at : g + at;
-                         return load<Vector>(place) * load<Vector>(other);
-                       });
+  reduce_each<Sum>(g, n, width, V{}, dot,
+                   [&](int p, const float* place, auto vector) __attribute__((always_inline)) {
+                     using Vector = decltype(vector);
+                     const std::int64_t at = place - g;
+                     const float* other = p < n ? q + at : g + at;
+                     return load<Vector>(place) * load<Vector>(other);
+                   });
   for (int p = 0; p < n; ++p) {
     for (int x = p * width; x < (p + 1) * width; x += Lanes<V>::count) {
       store<V>(g + x, load<V>(q + x) * (load<V>(g + x) - dot[p]));
@@ -380,7 +230,8 @@ CRFSEG_INLINE void note_delta(AdjointPass* pass, std::int64_t first, int n, cons
   for (int x = 0; x < n * pass->width; x += Lanes<V>::count) {
     const V value = load<V>(delta + x);
     largest = maximum(largest, absolute(value));
-    if (pass->sum != nullptr) store<V>(pass->sum + start + x, load<V>(pass->sum + start + x) + value);
+    if (pass->sum != nullptr)
+      store<V>(pass->sum + start + x, load<V>(pass->sum + start + x) + value);
     if (pass->delta != nullptr) store<V>(pass->delta + start + x, value);
   }
   for (int lane = 0; lane < Lanes<V>::count; ++lane) {
