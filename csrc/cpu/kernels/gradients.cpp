@@ -262,7 +262,7 @@ CRFSEG_INLINE void adjoint_batch(AdjointPass* pass, std::int64_t first, int n, f
   if (pass->given_delta != nullptr) {
     copy(pass->given_delta + first * width, floats, g);
   } else if (pass->gradient.data != nullptr) {
-    read_rows<V>(pass->gradient, first, n, pass->n_labels, width, 0.0F, g);
+    read_rows<V>(pass->gradient, first, n, pass->n_labels, width, g);
   } else {
     __builtin_memset(g, 0, sizeof(float) * static_cast<std::size_t>(floats));
     for (int k = 0; k < pass->n_kernels; ++k) gather<V>(*pass, pass->kernels[k], first, n, g);

@@ -16,32 +16,47 @@ CRFSEG_INLINE void with_vector(int width, F&& f) {
   f(Wide{});
 }
 
-// Rows of n points from `first` on, whatever the layout; rows hold `padding` behind the labels.
+// The values of a label at `count` points, which may be fewer than there are lanes.
+template <class V>
+CRFSEG_INLINE V read_tile(const LabelStrip& in, std::int64_t first, int count, int label) {
+  const float* place = in.data + first * in.point_stride + label * in.label_stride;
+  if (count == Lanes<V>::count && in.point_stride == 1) return load<V>(place);
+  V values = {};
+  for (int lane = 0; lane < count; ++lane) values[lane] = place[lane * in.point_stride];
+  return values;
+}
+
+// Rows of `count` points from what f(label) says of all of them, behind the labels of `padding`.
+template <class V, class F>
+CRFSEG_INLINE void make_rows(int count, int n_labels, int width, float padding, float* rows,
+                             F&& f) {
+  const int lanes = Lanes<V>::count;
+  for (int label = 0; label < width; label += lanes) {
+    V block[Lanes<V>::count];
+    for (int i = 0; i < lanes; ++i) block[i] = label + i < n_labels ? f(label + i) : V{} + padding;
+    transpose(block);
+    for (int lane = 0; lane < count; ++lane) store<V>(rows + lane * width + label, block[lane]);
+  }
+}
+
+// Calls f(p, count) for groups of points, as many as there are lanes in each.
+template <class V, class F>
+CRFSEG_INLINE void for_groups(int n, F&& f) {
+  for (int p = 0; p < n; p += Lanes<V>::count) {
+    f(p, n - p < Lanes<V>::count ? n - p : static_cast<int>(Lanes<V>::count));
+  }
+}
+
+// Rows of n points from `first` on, whatever the layout.
 template <class V>
 CRFSEG_APART void read_rows(const LabelStrip& in, std::int64_t first, int n, int n_labels,
-                            int width, float padding, float* rows) {
-  const int lanes = Lanes<V>::count;
-  for (int p = 0; p < n; p += lanes) {
-    const int count = n - p < lanes ? n - p : lanes;
-    const float* place = in.data + (first + p) * in.point_stride;
-    for (int label = 0; label < width; label += lanes) {
-      V block[Lanes<V>::count];
-      for (int i = 0; i < lanes; ++i) {
-        block[i] = V{} + padding;
-        if (label + i >= n_labels) continue;
-        const float* from = place + (label + i) * in.label_stride;
-        if (count == lanes && in.point_stride == 1) {
-          block[i] = load<V>(from);
-        } else {
-          for (int lane = 0; lane < count; ++lane) block[i][lane] = from[lane * in.point_stride];
-        }
-      }
-      transpose(block);
-      for (int lane = 0; lane < count; ++lane) {
-        store<V>(rows + (p + lane) * width + label, block[lane]);
-      }
-    }
-  }
+                            int width, float* rows) {
+  for_groups<V>(n, [&](int p, int count) __attribute__((always_inline)) {
+    make_rows<V>(count, n_labels, width, 0.0F, rows + p * width,
+                 [&](int label) __attribute__((always_inline)) {
+                   return read_tile<V>(in, first + p, count, label);
+                 });
+  });
 }
 
 // Rows times a factor; those behind the last point, up to the next multiple of eight, must be

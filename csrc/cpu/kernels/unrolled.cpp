@@ -9,28 +9,24 @@ namespace crfseg {
 namespace kernels {
 namespace CRFSEG_ISA {
 
-CRFSEG_INLINE float highest_of(const float* row, int n_labels) {
-  float highest = row[0];
-  for (int label = 1; label < n_labels; ++label) highest = maximum(highest, row[label]);
-  return highest;
-}
-
-// Only differences between labels matter to Q, and messages must not drown in a common offset.
-CRFSEG_INLINE void read_logits(UnrolledPass* pass, std::int64_t first, int n) {
-  const int width = pass->width;
-  float* rows = pass->rows + first * width;
-  with_vector(width, [&](auto vector) __attribute__((always_inline)) {
-    read_rows<decltype(vector)>(pass->unary, first, n, pass->n_labels, width, log_zero, rows);
+// Rows of logits less the highest of their point, and that. Only differences between labels matter
+// to Q, and messages must not drown in a common offset.
+template <class V>
+CRFSEG_APART void read_logits(const UnrolledPass& pass, std::int64_t first, int n) {
+  float* rows = pass.rows + first * pass.width;
+  const float sign = pass.is_energy ? -1.0F : 1.0F;
+  for_groups<V>(n, [&](int p, int count) __attribute__((always_inline)) {
+    const auto logit = [&](int label) __attribute__((always_inline)) {
+      return read_tile<V>(pass.unary, first + p, count, label) * sign;
+    };
+    V top = logit(0);
+    for (int label = 1; label < pass.n_labels; ++label) top = maximum(top, logit(label));
+    for (int lane = 0; lane < count; ++lane) pass.highest[first + p + lane] = top[lane];
+    make_rows<V>(count, pass.n_labels, pass.width, log_zero, rows + p * pass.width,
+                 [&](int label) __attribute__((always_inline)) {
+                   return maximum(logit(label) - top, V{} + log_zero);
+                 });
   });
-  for (int p = 0; p < n; ++p) {
-    float* row = rows + p * width;
-    for (int label = 0; pass->is_energy && label < pass->n_labels; ++label) row[label] *= -1.0F;
-    const float highest = highest_of(row, pass->n_labels);
-    for (int label = 0; label < pass->n_labels; ++label) {
-      row[label] = maximum(row[label] - highest, log_zero);
-    }
-    pass->highest[first + p] = highest;
-  }
 }
 
 CRFSEG_INLINE void write_logits(const UnrolledPass& pass, std::int64_t first, int n, float* z) {
@@ -51,18 +47,22 @@ CRFSEG_INLINE void note_change(UnrolledPass* pass, std::int64_t first, int n, co
   for (int lane = 0; lane < 4; ++lane) pass->max_change = maximum(pass->max_change, change[lane]);
 }
 
-// Z of a batch.
-CRFSEG_INLINE void find_logits(UnrolledPass* pass, std::int64_t first, int n, float* z) {
-  if (pass->unary.data != nullptr) read_logits(pass, first, n);
-  const float* base = pass->rows + first * pass->width;
-  for (int k = 0; k < pass->n_kernels; ++k) {
-    const UnrolledKernel& m = pass->kernels[k];
+// Z of a batch, less what is highest in the unary of each point.
+CRFSEG_INLINE void find_logits(const UnrolledPass& pass, std::int64_t first, int n, float* z) {
+  if (pass.unary.data != nullptr) {
+    with_vector(pass.width, [&](auto vector) __attribute__((always_inline)) {
+      read_logits<decltype(vector)>(pass, first, n);
+    });
+  }
+  const float* base = pass.rows + first * pass.width;
+  for (int k = 0; k < pass.n_kernels; ++k) {
+    const UnrolledKernel& m = pass.kernels[k];
     if (m.incoming == nullptr) continue;
     slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
-               base, n, pass->width, z);
+               base, n, pass.width, z);
     base = z;
   }
-  if (base != z) copy(base, static_cast<std::int64_t>(n) * pass->width, z);
+  if (base != z) copy(base, static_cast<std::int64_t>(n) * pass.width, z);
 }
 
 CRFSEG_INLINE void unrolled_batch(UnrolledPass* pass, std::int64_t first, int n, float* t) {
@@ -71,7 +71,7 @@ CRFSEG_INLINE void unrolled_batch(UnrolledPass* pass, std::int64_t first, int n,
   if (pass->given_q != nullptr) {
     copy(pass->given_q + first * width, floats, t);
   } else {
-    find_logits(pass, first, n, t);
+    find_logits(*pass, first, n, t);
     if (pass->out.data != nullptr && pass->wants_logits) {
       write_logits(*pass, first, n, t);
       if (pass->q == nullptr) return;
