@@ -21,6 +21,9 @@ UNARY_ENERGIES: Final[int]
 UNARY_PROBABILITIES: Final[int]
 UNARY_LOGITS: Final[int]
 UNARY_FOREGROUND: Final[int]
+FEATURES_NONE: Final[int]
+FEATURES_EXACT: Final[int]
+FEATURES_SMOOTH: Final[int]
 
 class Error(RuntimeError): ...
 
@@ -152,6 +155,59 @@ class MeanField:
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
     def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...
+
+class UnrolledField:
+    """Mean field with Z = X + sum_k M_k K~_k Q whose steps are kept to be differentiated."""
+
+    def __init__(
+        self,
+        n_points: int,
+        n_labels: int,
+        lattices: Sequence[Lattice],
+        normalizations: Sequence[int],
+        couplings: Sequence[NDArray[np.float32]],
+        threads: int,
+    ) -> None:
+        """``couplings``: what filtered Q of b adds to the logit of a, (C,) diagonal or (C, C)."""
+    @property
+    def nbytes(self) -> int: ...
+    def run(
+        self,
+        unary: NDArray[np.float32],
+        is_energy: bool,
+        iterations: int,
+        differentiated: int,
+        every: int,
+        fixed_point: bool,
+        tolerance: float,
+        wants_logits: bool,
+        out: NDArray[np.float32],
+        threads: int,
+    ) -> tuple[int, float]:
+        """(C, N) logits or energies in, (C, N) ``out``: logits Z or marginals of the last step.
+
+        Kept are the marginals of ``every`` so manieth of the last ``differentiated`` steps, or of
+        the last alone where it is to be a fixed point. Returns iterations and the last max |dQ|.
+        """
+    def back(
+        self,
+        gradient: NDArray[np.float32],
+        out: NDArray[np.float32],
+        features: Sequence[NDArray[np.float32]],
+        form: int,
+        probe_kernels: Sequence[int],
+        probe_lattices: Sequence[Lattice],
+        most_terms: int,
+        tolerance: float,
+        threads: int,
+    ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float32]], list[float], int, bool]:
+        """From dLoss by ``out`` of ``run`` to dLoss by the unary, written to ``out`` here.
+
+        ``features``: (N, d) of each kernel, or (0, d) where no gradient is wanted (``form``:
+        ``FEATURES_*``). A probe is another lattice in its kernel's place. Returns dLoss by
+        couplings and by features, for each probe sum over steps of <dLoss/dZ, M K~ Q>, the terms
+        of the series and whether it converged.
+        """
 
 def available_isas() -> list[str]: ...
 def isa() -> str: ...

@@ -92,7 +92,7 @@ def test_constants_have_the_declared_type(name):
 
 
 def test_constants_of_a_family_differ():
-    for family in ("NORMALIZATION_", "UNARY_"):
+    for family in ("NORMALIZATION_", "UNARY_", "FEATURES_"):
         values = [getattr(_core, name) for name in CONSTANTS if name.startswith(family)]
         assert len(values) > 1
         assert len(set(values)) == len(values)

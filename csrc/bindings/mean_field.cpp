@@ -17,10 +17,6 @@ namespace {
 using Labels = py::array_t<std::int32_t, py::array::c_style>;
 using OptionalFloats = std::optional<FloatArray>;
 
-void raise_pending_signals() {
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
 LabelView<const float> checked(const MeanField& field, const FloatArray& array) {
   const LabelView<const float> view = view_of(array);
   expect(view.n_labels == field.n_labels() && view.n_points == field.n_points(),

@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, module) {
   crfseg::bindings::bind_system(module);
   crfseg::bindings::bind_lattice(module);
   crfseg::bindings::bind_mean_field(module);
+  crfseg::bindings::bind_gradients(module);
 }

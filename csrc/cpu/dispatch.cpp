@@ -28,6 +28,9 @@ namespace kernels {
   void blur(float*, Columns, const std::uint32_t*, std::int64_t, float, int);           \
   float scale(const float*, Columns, const float*, const float*, std::int64_t, float*); \
   void mix(const float*, const float*, int, std::int64_t, int, float*);                 \
+  void unrolled_pass(UnrolledPass*);                                                    \
+  void adjoint_pass(AdjointPass*);                                                      \
+  void write_gradient(const float*, std::int64_t, int, int, float, const LabelStrip&);  \
   constexpr Table table = {#isa,                                                        \
                            find_simplices,                                              \
                            load_unary,                                                  \
@@ -44,7 +47,10 @@ namespace kernels {
                            spread,                                                      \
                            blur,                                                        \
                            scale,                                                       \
-                           mix};                                                        \
+                           mix,                                                         \
+                           unrolled_pass,                                               \
+                           adjoint_pass,                                                \
+                           write_gradient};                                             \
   }
 
 CRFSEG_TABLE(baseline)

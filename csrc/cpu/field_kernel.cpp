@@ -71,10 +71,7 @@ kernels::Message FieldKernel::message(std::int64_t strip, float* incoming, bool 
     m.self_rows = kind_ == Compatibility::Kind::matrix ? matrix_.data() : nullptr;
   }
   // In this order: blurred rows may lie where the sums will.
-  if (incoming != nullptr) {
-    rows_[0].fetch(strip, nullptr, incoming);
-    m.incoming = incoming;
-  }
+  if (incoming != nullptr) m.incoming = rows_[0].fetch(strip, incoming);
   if (splat) m.outgoing = rows_[0].cleared_rows(strip);
   return m;
 }

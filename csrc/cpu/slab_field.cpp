@@ -106,7 +106,7 @@ void SlabField::fetch_rows(std::int64_t strip, kernels::SlabPass* pass, Work* wo
   for (FieldKernel* kernel : kernels_) {
     for (int g = 0; g < pass->n_slabs; ++g) {
       const VertexRows& rows = kernel->rows(g);
-      reach[g] += rows.fetch(strip, kernel->row_scale(strip), room);
+      reach[g] += rows.fetch_with_largest(strip, kernel->row_scale(strip), room);
       work->incoming.push_back(room);
       room += to_lines(rows.lattice().local_rows(strip) * rows.width());
     }

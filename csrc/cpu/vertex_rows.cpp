@@ -73,7 +73,12 @@ float VertexRows::gain() const {
   return gain_of(*lattice_, (lattice_->dim + 1) % axes_between_rescales(*lattice_));
 }
 
-float VertexRows::fetch(std::int64_t strip, const float* weight, float* copy) const {
+const float* VertexRows::fetch(std::int64_t strip, float* copy) const {
+  fetch_with_largest(strip, nullptr, copy);
+  return copy;
+}
+
+float VertexRows::fetch_with_largest(std::int64_t strip, const float* weight, float* copy) const {
   return active_kernels().scale(blurred(strip), {width_, 0, width_}, factor_.data(), weight,
                                 lattice_->local_rows(strip), copy);
 }

@@ -34,9 +34,11 @@ class VertexRows {
   // The strip's blurred rows, to be multiplied by gain(). They lie where the sums were.
   const float* blurred(std::int64_t strip) const { return values_.data() + first_row(strip); }
   float gain() const;
-  // The factor times the strip's blurred rows, copied to (its rows, width). Returns the largest
-  // entry, at least 0, each row counted by its weight; null stands for ones.
-  float fetch(std::int64_t strip, const float* weight, float* copy) const;
+  // The factor times the strip's blurred rows, copied to (its rows, width), for points to slice.
+  const float* fetch(std::int64_t strip, float* copy) const;
+  // The same. Returns the largest entry, at least 0, each row counted by its weight; null stands
+  // for ones.
+  float fetch_with_largest(std::int64_t strip, const float* weight, float* copy) const;
 
   // Replaces every blurred row by matrix (n_labels, width) times it.
   void mix(const float* matrix, int n_labels, int threads);

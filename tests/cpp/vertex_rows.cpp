@@ -70,7 +70,7 @@ std::vector<float> fetched(const VertexRows& rows) {
   const Lattice& lattice = rows.lattice();
   std::vector<float> all(static_cast<std::size_t>(lattice.n_local() * rows.width()));
   for (std::int64_t s = 0; s < lattice.strips.count; ++s) {
-    rows.fetch(s, nullptr, all.data() + lattice.local_begin[s] * rows.width());
+    rows.fetch(s, all.data() + lattice.local_begin[s] * rows.width());
   }
   return all;
 }
@@ -170,8 +170,8 @@ void the_largest_entry_is_found() {
       const std::int64_t n = lattice.local_rows(s), first = lattice.local_begin[s];
       std::vector<float> copy(static_cast<std::size_t>(n * width));
       float plain = 0.0F, weighted = 0.0F;
-      const float found_plain = rows.fetch(s, nullptr, copy.data());
-      const float found_weighted = rows.fetch(s, weight.data() + first, copy.data());
+      const float found_plain = rows.fetch_with_largest(s, nullptr, copy.data());
+      const float found_weighted = rows.fetch_with_largest(s, weight.data() + first, copy.data());
       for (std::int64_t i = 0; i < n * width; ++i) {
         plain = std::max(plain, copy[i]);
         weighted = std::max(weighted, copy[i] * weight[first + i / width]);

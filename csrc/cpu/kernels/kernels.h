@@ -206,6 +206,9 @@ struct TwoLabelsPass {
   std::int32_t* labels;  // (n) or null
 };
 
+struct UnrolledPass;  // gradients.h
+struct AdjointPass;
+
 struct Table {
   const char* name;
   void (*find_simplices)(const SimplexFrame& frame, SimplexBatch* batch);
@@ -244,6 +247,14 @@ struct Table {
   // label
   void (*mix)(const float* in, const float* matrix, int n_labels, std::int64_t n, int width,
               float* out);
+
+  // A mean-field step that is kept, and a step back through it.
+  void (*unrolled_pass)(UnrolledPass* pass);
+  void (*adjoint_pass)(AdjointPass* pass);
+  // Rows, times a factor, in the caller's layout; rows up to the next multiple of eight must be
+  // readable.
+  void (*write_gradient)(const float* rows, std::int64_t n_points, int n_labels, int width,
+                         float factor, const LabelStrip& out);
 };
 
 }  // namespace kernels
