@@ -95,8 +95,13 @@ CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float*
   }
   if (pass->want_change) note_change(pass, first, n, t);
   if (pass->q != nullptr) copy(t, floats, pass->q + first * width);
-  if (pass->out.data != nullptr) write_out(pass->out, first, n, pass->n_labels, width, t);
-  if (pass->labels != nullptr) write_labels(t, n, pass->n_labels, width, pass->labels + first);
+  if (pass->out.data != nullptr) write_out(pass->out, nullptr, first, n, pass->n_labels, width, t);
+  if (pass->labels != nullptr) {
+    float top[most_batched] = {};
+    std::int32_t best[most_batched] = {};
+    find_best(nullptr, t, n, pass->n_labels, width, top, best);
+    __builtin_memcpy(pass->labels + first, best, sizeof(std::int32_t) * n);
+  }
   for (int k = 0; k < pass->n_messages; ++k) {
     const Message& m = pass->messages[k];
     if (m.outgoing == nullptr) continue;

@@ -100,16 +100,21 @@ CRFSEG_INLINE void for_labels(const float* rows, int n_labels, int width, F&& f)
   }
 }
 
+// `name` tells which label each is; null: they are in order.
+CRFSEG_INLINE std::int32_t label_at(const std::int32_t* name, int i) {
+  return name != nullptr ? name[i] : i;
+}
+
 template <class V>
-CRFSEG_APART void write_rows(const LabelStrip& out, std::int64_t first, int n, int n_labels,
-                             int width, const float* q) {
+CRFSEG_APART void write_rows(const LabelStrip& out, const std::int32_t* name, std::int64_t first,
+                             int n, int n_labels, int width, const float* q) {
   const int lanes = Lanes<V>::count;
   for (int p = 0; p < n; p += lanes) {
     const int count = n - p < lanes ? n - p : lanes;
     float* place = out.data + (first + p) * out.point_stride;
-    for_labels<V>(q + p * width, n_labels, width, [&](int label, V value) {
+    for_labels<V>(q + p * width, n_labels, width, [&](int i, V value) {
       const V shown = value > 2.0F * smallest ? value : V{};
-      float* target = place + label * out.label_stride;
+      float* target = place + label_at(name, i) * out.label_stride;
       __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
       if (count == lanes && out.point_stride == 1) {
         store<V>(target, shown);
@@ -120,34 +125,36 @@ CRFSEG_APART void write_rows(const LabelStrip& out, std::int64_t first, int n, i
   }
 }
 
-CRFSEG_INLINE void write_out(const LabelStrip& out, std::int64_t first, int n, int n_labels,
-                             int width, const float* q) {
-  if (width == 4) return write_rows<V4>(out, first, n, n_labels, width, q);
-  write_rows<Wide>(out, first, n, n_labels, width, q);
+CRFSEG_INLINE void write_out(const LabelStrip& out, const std::int32_t* name, std::int64_t first,
+                             int n, int n_labels, int width, const float* q) {
+  if (width == 4) return write_rows<V4>(out, name, first, n, n_labels, width, q);
+  write_rows<Wide>(out, name, first, n, n_labels, width, q);
 }
 
-// The most probable label of each row, the lowest of several.
+// The most probable label of each row, the lowest of several; `top` and `best` are those of other
+// labels so far.
 template <class V>
-CRFSEG_APART void best_of_rows(const float* q, int n, int n_labels, int width,
-                               std::int32_t* labels) {
+CRFSEG_APART void best_of_rows(const std::int32_t* name, const float* q, int n, int n_labels,
+                               int width, float* top, std::int32_t* best) {
   typedef typename Lanes<V>::Int Int;
-  const int lanes = Lanes<V>::count;
-  for (int p = 0; p < n; p += lanes) {
-    const int count = n - p < lanes ? n - p : lanes;
-    V top = V{} - 1.0F;
-    Int best = {};
-    for_labels<V>(q + p * width, n_labels, width, [&](int label, V value) {
-      best = value > top ? Int{} + label : best;
-      top = maximum(value, top);
+  for (int p = 0; p < n; p += Lanes<V>::count) {
+    V most = load<V>(top + p);
+    Int label;
+    __builtin_memcpy(&label, best + p, sizeof(Int));
+    for_labels<V>(q + p * width, n_labels, width, [&](int i, V value) {
+      const Int here = Int{} + label_at(name, i);
+      label = value > most || (value == most && here < label) ? here : label;
+      most = maximum(value, most);
     });
-    __builtin_memcpy(labels + p, &best, sizeof(std::int32_t) * count);
+    store<V>(top + p, most);
+    __builtin_memcpy(best + p, &label, sizeof(Int));
   }
 }
 
-CRFSEG_INLINE void write_labels(const float* q, int n, int n_labels, int width,
-                                std::int32_t* labels) {
-  if (width == 4) return best_of_rows<V4>(q, n, n_labels, width, labels);
-  best_of_rows<Wide>(q, n, n_labels, width, labels);
+CRFSEG_INLINE void find_best(const std::int32_t* name, const float* q, int n, int n_labels,
+                             int width, float* top, std::int32_t* best) {
+  if (width == 4) return best_of_rows<V4>(name, q, n, n_labels, width, top, best);
+  best_of_rows<Wide>(name, q, n, n_labels, width, top, best);
 }
 
 }  // namespace CRFSEG_ISA

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "cpu/kernels/marginals.h"
+#include "cpu/kernels/pairs.h"
 #include "cpu/kernels/reading.h"
 #include "cpu/kernels/rows.h"
 #include "cpu/kernels/sources.h"
@@ -170,78 +171,6 @@ CRFSEG_INLINE void read_batch(const SlabPass& pass, const Batch& b) {
   }
 }
 
-// Most models have one kernel in x and y and one in colours as well. Both are read, and written, in
-// one go: each point's sums wait for those of the point before in the same rows.
-CRFSEG_INLINE bool is_pair(const SlabPass& pass) {
-  return pass.n_messages == 2 && pass.messages[0].at.corners == 3 &&
-         pass.messages[1].at.corners == 6 && pass.messages[0].at.row != nullptr &&
-         pass.messages[1].at.row != nullptr;
-}
-
-// values += scale * sum over corners of weight * rows[corner]
-template <int corners, class B>
-CRFSEG_INLINE void slice_point(B block, const std::uint16_t* row, const float* weight, float scale,
-                               const float* rows, typename B::V* values) {
-  typedef typename B::V V;
-  V sum[B::W];
-  for (int j = 0; j < corners; ++j) {
-    const float* source = rows + block.row(row[j]);
-    for (int x = 0; x < B::W; ++x) {
-      const V part = load<V>(source + x * B::lanes) * weight[j];
-      sum[x] = j > 0 ? sum[x] + part : part;
-    }
-  }
-  for (int x = 0; x < B::W; ++x) values[x] += sum[x] * scale;
-}
-
-// rows[corner] += weight * scale * value
-template <int corners, class B>
-CRFSEG_INLINE void splat_point(B block, const std::uint16_t* row, const float* weight, float scale,
-                               const typename B::V* values, float* rows) {
-  typedef typename B::V V;
-  V scaled[B::W];
-  for (int x = 0; x < B::W; ++x) scaled[x] = values[x] * scale;
-  for (int j = 0; j < corners; ++j) {
-    float* target = rows + block.row(row[j]);
-    for (int x = 0; x < B::W; ++x) {
-      float* place = target + x * B::lanes;
-      store<V>(place, load<V>(place) + scaled[x] * weight[j]);
-    }
-  }
-}
-
-// The points of a batch in one lattice, with a scale for each.
-struct Points {
-  Corners at;
-  const float* scale;
-};
-
-template <class B>
-CRFSEG_APART void slice_pair(B block, Points a, Points b, const float* from_a, const float* from_b,
-                             int n, float* values) {
-  typedef typename B::V V;
-  for (int p = 0; p < n; ++p) {
-    V sum[B::W] = {};
-    slice_point<3>(block, a.at.row + 3 * p, a.at.weight + 3 * p, a.scale[p], from_a, sum);
-    slice_point<6>(block, b.at.row + 6 * p, b.at.weight + 6 * p, b.scale[p], from_b, sum);
-    float* place = values + block.row(p);
-    for (int x = 0; x < B::W; ++x) store<V>(place + x * B::lanes, sum[x]);
-  }
-}
-
-template <class B>
-CRFSEG_APART void splat_pair(B block, Points a, Points b, const float* values, int n, float* to_a,
-                             float* to_b) {
-  typedef typename B::V V;
-  for (int p = 0; p < n; ++p) {
-    V value[B::W];
-    const float* place = values + block.row(p);
-    for (int x = 0; x < B::W; ++x) value[x] = load<V>(place + x * B::lanes);
-    splat_point<3>(block, a.at.row + 3 * p, a.at.weight + 3 * p, a.scale[p], value, to_a);
-    splat_point<6>(block, b.at.row + 6 * p, b.at.weight + 6 * p, b.scale[p], value, to_b);
-  }
-}
-
 constexpr float ones[most_batched] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
                                       1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
@@ -253,7 +182,7 @@ CRFSEG_INLINE Points points_of(const Message& m, const Batch& b) {
 CRFSEG_INLINE void slice_slab(const SlabPass& pass, const Batch& b, int slab, float* rows) {
   const float* const* incoming = pass.incoming + slab;
   const int width = pass.slabs[slab].width;
-  if (is_pair(pass)) {
+  if (is_pair(pass.messages, pass.n_messages)) {
     return for_rows(width, [&](auto block) {
       slice_pair(block, points_of(pass.messages[0], b), points_of(pass.messages[1], b), incoming[0],
                  incoming[pass.n_slabs], b.n, rows);
@@ -281,7 +210,7 @@ CRFSEG_INLINE void splat_slab(const SlabPass& pass, const Batch& b, int slab, co
     });
     return Points{from_point(m.at, b.first), scale[k % 2]};
   };
-  if (is_pair(pass)) {
+  if (is_pair(pass.messages, pass.n_messages)) {
     const Points first = points(0), second = points(1);
     return for_rows(width, [&](auto block) {
       splat_pair(block, first, second, rows, b.n, outgoing[0], outgoing[pass.n_slabs]);
@@ -363,45 +292,6 @@ CRFSEG_INLINE void scale_rows(const float* factor, int n, int width, float* rows
   }
 }
 
-template <class V>
-CRFSEG_APART void write_slab(const LabelStrip& out, const Slab& slab, std::int64_t first, int n,
-                             const float* rows) {
-  const int count_of = Lanes<V>::count;
-  for (int p = 0; p < n; p += count_of) {
-    const int count = n - p < count_of ? n - p : count_of;
-    float* place = out.data + (first + p) * out.point_stride;
-    for_labels<V>(rows + p * slab.width, slab.n_labels, slab.width, [&](int i, V value) {
-      const V shown = value > 2.0F * smallest ? value : V{};
-      float* target = place + slab.label[i] * out.label_stride;
-      __builtin_prefetch(target + 32, 1);  // labels lie far apart: too many streams to be foreseen
-      if (count == count_of && out.point_stride == 1) {
-        store<V>(target, shown);
-      } else {
-        for (int lane = 0; lane < count; ++lane) target[lane * out.point_stride] = shown[lane];
-      }
-    });
-  }
-}
-
-// The most probable label of each row so far, the lowest of several.
-template <class V>
-CRFSEG_APART void find_best(const Slab& slab, int n, const float* rows, float* top,
-                            std::int32_t* best) {
-  typedef typename Lanes<V>::Int Int;
-  for (int p = 0; p < n; p += Lanes<V>::count) {
-    V most = load<V>(top + p);
-    Int label;
-    __builtin_memcpy(&label, best + p, sizeof(Int));
-    for_labels<V>(rows + p * slab.width, slab.n_labels, slab.width, [&](int i, V value) {
-      const Int here = Int{} + slab.label[i];
-      label = value > most || (value == most && here < label) ? here : label;
-      most = maximum(value, most);
-    });
-    store<V>(top + p, most);
-    __builtin_memcpy(best + p, &label, sizeof(Int));
-  }
-}
-
 // Hands out the Q of a batch; rows_at(slab) holds that of a slab's labels.
 template <class F>
 CRFSEG_INLINE void write_batch(const SlabPass& pass, const Batch& b, F&& rows_at) {
@@ -409,11 +299,12 @@ CRFSEG_INLINE void write_batch(const SlabPass& pass, const Batch& b, F&& rows_at
   std::int32_t best[most_batched] = {};
   for (int g = 0; g < pass.n_slabs; ++g) {
     const Slab& slab = pass.slabs[g];
-    for_width(slab.width, [&](auto vector, auto) __attribute__((always_inline)) {
-      typedef decltype(vector) V;
-      if (pass.out.data != nullptr) write_slab<V>(pass.out, slab, b.first, b.n, rows_at(g));
-      if (pass.labels != nullptr) find_best<V>(slab, b.n, rows_at(g), top, best);
-    });
+    if (pass.out.data != nullptr) {
+      write_out(pass.out, slab.label, b.first, b.n, slab.n_labels, slab.width, rows_at(g));
+    }
+    if (pass.labels != nullptr) {
+      find_best(slab.label, rows_at(g), b.n, slab.n_labels, slab.width, top, best);
+    }
   }
   if (pass.labels != nullptr) {
     __builtin_memcpy(pass.labels + b.first, best, sizeof(std::int32_t) * b.n);

@@ -80,7 +80,7 @@ CRFSEG_INLINE void unrolled_batch(UnrolledPass* pass, std::int64_t first, int n,
     if (pass->want_change) note_change(pass, first, n, t);
     if (pass->q != nullptr) copy(t, floats, pass->q + first * width);
     if (pass->out.data != nullptr && !pass->wants_logits) {
-      write_out(pass->out, first, n, pass->n_labels, width, t);
+      write_out(pass->out, nullptr, first, n, pass->n_labels, width, t);
     }
   }
   for (int k = 0; k < pass->n_kernels; ++k) {
