@@ -145,4 +145,13 @@ std::int64_t most_rows(const std::vector<std::unique_ptr<FieldKernel>>& kernels,
   return most;
 }
 
+std::vector<FieldKernel*> by_corners(const std::vector<std::unique_ptr<FieldKernel>>& kernels) {
+  std::vector<FieldKernel*> list;
+  for (const auto& kernel : kernels) list.push_back(kernel.get());
+  std::stable_sort(list.begin(), list.end(), [](const FieldKernel* a, const FieldKernel* b) {
+    return a->lattice().dim < b->lattice().dim;
+  });
+  return list;
+}
+
 }  // namespace crfseg

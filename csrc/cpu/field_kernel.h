@@ -71,6 +71,9 @@ class FieldKernel {
   std::optional<double> half_total_;  // half_total_weight, once asked for
 };
 
+// Those of few corners first, as pairs are walked (cpu/kernels/pairs.h).
+std::vector<FieldKernel*> by_corners(const std::vector<std::unique_ptr<FieldKernel>>& kernels);
+
 // Rows of all kernels' lattices that the points of one strip touch, at most.
 std::int64_t most_rows(const std::vector<std::unique_ptr<FieldKernel>>& kernels,
                        const Strips& strips);

@@ -14,15 +14,6 @@ constexpr std::int64_t line = 16;  // floats; rows of slabs had better not strad
 
 std::int64_t to_lines(std::int64_t floats) { return (floats + line - 1) / line * line; }
 
-std::vector<FieldKernel*> by_corners(const SlabField::Kernels& kernels) {
-  std::vector<FieldKernel*> list;
-  for (const auto& kernel : kernels) list.push_back(kernel.get());
-  std::stable_sort(list.begin(), list.end(), [](const FieldKernel* a, const FieldKernel* b) {
-    return a->lattice().dim < b->lattice().dim;
-  });
-  return list;
-}
-
 // Small batches leave more out.
 int batch_of(int n_slabs) {
   int batch = n_slabs > 1 ? kernels::most_batched / 2 : kernels::most_batched;

@@ -18,17 +18,17 @@ bool TwoLabels::apply(const Kernels& kernels, int n_labels) {
 TwoLabels::TwoLabels(const UnarySupply& unary, const Kernels& kernels, const Strips& strips,
                      int threads)
     : unary_(unary),
-      kernels_(kernels),
+      kernels_(by_corners(kernels)),
       strips_(strips),
       threads_(threads),
       log_odds_(strips.n_points),
       scratch_(most_rows(kernels, strips)) {
-  for (const auto& kernel : kernels_) kernel->hold_difference();
+  for (FieldKernel* kernel : kernels_) kernel->hold_difference();
 }
 
 kernels::TwoLabelsPass TwoLabels::pass(std::int64_t strip, bool splat, float* incoming,
                                        std::vector<kernels::Message>* messages) {
-  for (const auto& kernel : kernels_) {
+  for (FieldKernel* kernel : kernels_) {
     messages->push_back(kernel->message(strip, incoming, splat));
     if (incoming != nullptr) incoming += kernel->lattice().local_rows(strip);
   }

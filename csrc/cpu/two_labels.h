@@ -33,7 +33,7 @@ class TwoLabels {
                               std::vector<kernels::Message>* messages);
 
   const UnarySupply& unary_;
-  const Kernels& kernels_;
+  std::vector<FieldKernel*> kernels_;  // those of few corners first
   const Strips& strips_;
   int threads_;
   Buffer<float> log_odds_;  // (n_points) U(1) - U(0)

@@ -55,6 +55,16 @@ struct Points {
   const float* scale;
 };
 
+// Stands for scales where there are none. To be a constant: nothing here may run before the
+// instruction set is chosen.
+template <int n>
+struct Ones {
+  constexpr Ones() : values() {
+    for (float& value : values) value = 1.0F;
+  }
+  float values[n];
+};
+
 template <class B>
 CRFSEG_APART void slice_pair(B block, Points a, Points b, const float* from_a, const float* from_b,
                              int n, float* values) {

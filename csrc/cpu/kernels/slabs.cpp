@@ -171,11 +171,11 @@ CRFSEG_INLINE void read_batch(const SlabPass& pass, const Batch& b) {
   }
 }
 
-constexpr float ones[most_batched] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-                                      1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+constexpr Ones<most_batched> ones;
 
 CRFSEG_INLINE Points points_of(const Message& m, const Batch& b) {
-  return {from_point(m.at, b.first), m.slice_scale != nullptr ? m.slice_scale + b.first : ones};
+  const float* scale = m.slice_scale != nullptr ? m.slice_scale + b.first : ones.values;
+  return {from_point(m.at, b.first), scale};
 }
 
 // Rows of messages of the slab's labels.
@@ -204,7 +204,7 @@ CRFSEG_INLINE void splat_slab(const SlabPass& pass, const Batch& b, int slab, co
     const Message& m = pass.messages[k];
     float room[most_batched];
     const float* given =
-        m.splat_scale != nullptr ? whole(m.splat_scale + b.first, b.n, room) : ones;
+        m.splat_scale != nullptr ? whole(m.splat_scale + b.first, b.n, room) : ones.values;
     for_points(b.n, [&](int i) {
       store(scale[k % 2] + i, load<Wide>(factor + i) * load<Wide>(given + i));
     });

@@ -2,6 +2,7 @@
 // Mean-field passes in one channel (cpu/two_labels.h). Compiled once per instruction set; see
 // kernels.h for what may not be included here.
 #include "cpu/kernels/marginals.h"
+#include "cpu/kernels/pairs.h"
 #include "cpu/kernels/reading.h"
 #include "cpu/kernels/rows.h"
 
@@ -42,10 +43,41 @@ CRFSEG_INLINE void write_both(const LabelStrip& out, std::int64_t first, int n, 
   }
 }
 
+typedef Block<float, 1, true> OneChannel;
+
+constexpr Ones<batched> ones;
+
+CRFSEG_INLINE Points points_of(const Message& m, const float* scale, std::int64_t first) {
+  return {from_point(m.at, first), scale != nullptr ? scale + first : ones.values};
+}
+
+// z = log-odds and messages
+CRFSEG_INLINE void add_messages(const TwoLabelsPass& pass, std::int64_t first, int n, float* z) {
+  const Message* m = pass.messages;
+  const float* base = pass.log_odds + first;
+  if (is_pair(m, pass.n_messages)) {
+    slice_pair(OneChannel{1, 0}, points_of(m[0], m[0].slice_scale, first),
+               points_of(m[1], m[1].slice_scale, first), m[0].incoming, m[1].incoming, n, z);
+    for (int i = 0; i < n; ++i) z[i] += base[i];
+    return;
+  }
+  for (int k = 0; k < pass.n_messages; ++k) {
+    slice_rows(from_point(m[k].at, first), Everyone{}, from_point(m[k].slice_scale, first),
+               m[k].incoming, base, n, 1, z);
+    base = z;
+  }
+}
+
 CRFSEG_INLINE void splat_difference(const TwoLabelsPass& pass, std::int64_t first, int n,
                                     const float* z) {
   float s[batched];
   differences(z, s);
+  const Message* both = pass.messages;
+  if (is_pair(both, pass.n_messages)) {
+    return splat_pair(OneChannel{1, 0}, points_of(both[0], both[0].splat_scale, first),
+                      points_of(both[1], both[1].splat_scale, first), s, n, both[0].outgoing,
+                      both[1].outgoing);
+  }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Message& m = pass.messages[k];
     splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), s, n, 1,
@@ -70,13 +102,7 @@ void two_labels_step(TwoLabelsPass* pass) {
     const std::int64_t left = pass->unary.n_points - first;
     const int n = static_cast<int>(left < batched ? left : batched);
     float z[batched] = {};
-    const float* base = pass->log_odds + first;
-    for (int k = 0; k < pass->n_messages; ++k) {
-      const Message& m = pass->messages[k];
-      slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
-                 base, n, 1, z);
-      base = z;
-    }
+    add_messages(*pass, first, n, z);
     if (pass->out.data != nullptr) write_both(pass->out, first, n, z);
     for (int i = 0; pass->labels != nullptr && i < n; ++i) {
       pass->labels[first + i] = z[i] < 0.0F ? 1 : 0;
