@@ -9,6 +9,7 @@ from pathlib import Path
 from . import _fault as fault
 
 _SMALL = 2**28  # below this no machine is asked: it would cost more than it tells
+_HELD = 32  # labels of which an inference holds unaries of its own (csrc/cpu/slab_supply.cpp)
 PEAK = 3  # times mean_field_bytes is about what an inference takes at its peak
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),  # version 2
@@ -51,12 +52,17 @@ def available() -> int:
 def mean_field_bytes(n_points: int, n_labels: int, dims: Sequence[int]) -> int:
     """Bytes that one inference needs at least, input and output aside.
 
-    The unary, its labels padded; per kernel d + 1 vertex indices and weights of
-    every point; and the features (N, d) of the kernel that is being built.
+    The unary of the labels that are held, padded; per kernel d + 1 vertex indices and weights of
+    every point, and as many vertices; and the features (N, d) of the kernel that is being built.
     """
-    return n_points * (
-        _row_bytes(n_labels) + sum(map(lattice_bytes, dims)) + 4 * max(dims, default=0)
-    )
+    held = _row_bytes(min(n_labels, _HELD))
+    vertices = sum(dim + 1 for dim in dims) * _row_bytes(n_labels)
+    return vertices + n_points * (held + sum(map(lattice_bytes, dims)) + 4 * max(dims, default=0))
+
+
+def unary_bytes(n_points: int, n_labels: int) -> int:
+    """Bytes of a unary that is kept, whatever the caller does with his."""
+    return n_points * _row_bytes(n_labels)
 
 
 def lattice_bytes(dim: int) -> int:

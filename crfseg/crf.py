@@ -110,6 +110,7 @@ class DenseCRF:
             exclude_self=exclude_self,
         )
         n_bytes = memory.mean_field_bytes(self._n_points, self._n_labels, kernels.dims)
+        n_bytes += memory.unary_bytes(self._n_points, self._n_labels)
         memory.require(_WHERE, f"a unary of shape {array.shape}", n_bytes)
         with memory.explained(_WHERE, f"a unary of shape {array.shape}"):
             self._field = core.MeanField(self._n_points, self._n_labels)

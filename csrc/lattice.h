@@ -52,7 +52,7 @@ struct InverseNormalizer {
   std::int64_t nbytes() const { return of_points.nbytes() + of_rows.nbytes(); }
 
   Buffer<float> of_points;  // (n_points)
-  Buffer<float> of_rows;    // (n_local)
+  Buffer<float> of_rows;    // (n_local), if asked for
 };
 
 class Lattice {
@@ -69,8 +69,8 @@ class Lattice {
   std::int64_t nbytes() const;
   // (n_points) the filter of ones, K 1 / gain.
   Buffer<float> normalizer(int threads) const;
-  // 1 / normalizer, or its square root; found once.
-  const InverseNormalizer& inverse_normalizer(bool root, int threads) const;
+  // 1 / normalizer, or its square root; found once, for rows where they are wanted.
+  const InverseNormalizer& inverse_normalizer(bool root, bool of_rows, int threads) const;
   // How the blur walks the vertices.
   const BlurPlan& blur_plan() const { return *blur_plan_; }
   std::int64_t n_local() const { return local_begin.back(); }

@@ -30,7 +30,7 @@ FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mo
                          const Compatibility& mu, bool exclude_self, int n_labels, int width,
                          int threads)
     : lattice_(std::move(shared)),
-      scales_(*lattice_, mode, threads),
+      scales_(*lattice_, mode, threads, n_labels > kernels::slab_width),
       width_(width),
       normalization_(mode),
       weight_(weight),

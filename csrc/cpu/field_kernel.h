@@ -25,7 +25,8 @@ class FieldKernel {
   // splat, to rows that have been cleared.
   kernels::Message message(std::int64_t strip, float* incoming, bool splat);
 
-  // (its rows) of the strip, see Scales::of_rows.
+  // (its rows) of the strip, see Scales::of_rows; found where there is more than one slab of
+  // labels.
   const float* row_scale(std::int64_t strip) const {
     return scales_.of_rows() != nullptr ? scales_.of_rows() + lattice_->local_begin[strip]
                                         : nullptr;

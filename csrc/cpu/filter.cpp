@@ -78,19 +78,21 @@ Buffer<float> Lattice::normalizer(int threads) const {
   return sums;
 }
 
-const InverseNormalizer& Lattice::inverse_normalizer(bool root, int threads) const {
+const InverseNormalizer& Lattice::inverse_normalizer(bool root, bool of_rows, int threads) const {
   const std::lock_guard<std::mutex> lock(normalizer_mutex_);
   InverseNormalizer& found = root ? root_of_inverse_ : inverse_;
-  if (found.of_points.size() == n_points) return found;
-  Buffer<float> of_points(n_points), of_rows(n_local());
-  const VertexRows rows = filter(*this, Scales{}, false, nullptr, 1, threads, of_points.data());
-  invert(root, of_points.data(), n_points, threads, of_points.data());
-  invert(root, rows.blurred(0), n_local(), threads, of_rows.data());
-  found = {std::move(of_points), std::move(of_rows)};
+  const bool has_points = found.of_points.size() == n_points;
+  if (has_points && (!of_rows || found.of_rows.size() == n_local())) return found;
+  Buffer<float> points(n_points), vertices(of_rows ? n_local() : 0);
+  const VertexRows rows = filter(*this, Scales{}, false, nullptr, 1, threads, points.data());
+  invert(root, points.data(), n_points, threads, points.data());
+  if (of_rows) invert(root, rows.blurred(0), n_local(), threads, vertices.data());
+  if (!has_points) found.of_points = std::move(points);  // otherwise somebody may be reading them
+  found.of_rows = std::move(vertices);
   return found;
 }
 
-Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
+Scales::Scales(const Lattice& lattice, Normalization normalization, int threads, bool of_rows)
     : on_slice_(normalization == Normalization::after || normalization == Normalization::symmetric),
       on_splat_(normalization == Normalization::before ||
                 normalization == Normalization::symmetric) {
@@ -98,9 +100,9 @@ Scales::Scales(const Lattice& lattice, Normalization normalization, int threads)
     gain_ = static_cast<float>(lattice_gain(lattice.dim, lattice.fill, lattice.passes));
   } else {
     const bool root = normalization == Normalization::symmetric;
-    const InverseNormalizer& found = lattice.inverse_normalizer(root, threads);
+    const InverseNormalizer& found = lattice.inverse_normalizer(root, of_rows, threads);
     scale_ = found.of_points.data();
-    rows_ = on_slice_ ? found.of_rows.data() : nullptr;
+    rows_ = on_slice_ && of_rows ? found.of_rows.data() : nullptr;
   }
 }
 
