@@ -14,6 +14,14 @@ constexpr std::int64_t line = 16;  // floats; rows of slabs had better not strad
 
 std::int64_t to_lines(std::int64_t floats) { return (floats + line - 1) / line * line; }
 
+// Where rows of vertices are more than points, walks along them take most of the time, and one over
+// wide rows takes less than two over narrow ones.
+int most_together(const SlabField::Kernels& kernels, const Strips& strips) {
+  std::int64_t rows = 0;
+  for (const auto& kernel : kernels) rows += kernel->lattice().n_local();
+  return rows > strips.n_points ? kernels::widest_slab : kernels::slab_width;
+}
+
 // Small batches leave more out.
 int batch_of(int n_slabs) {
   int batch = n_slabs > 1 ? kernels::most_batched / 2 : kernels::most_batched;
@@ -23,7 +31,7 @@ int batch_of(int n_slabs) {
 
 // Of what passes over points work in, without rows of vertices.
 std::int64_t scratch_size(int n_slabs, int batch) {
-  return to_lines((std::int64_t{n_slabs} + 1) * kernels::slab_width * batch +
+  return to_lines((std::int64_t{n_slabs} + 1) * kernels::widest_slab * batch +
                   std::int64_t{n_slabs} * batch);
 }
 
@@ -55,7 +63,7 @@ SlabField::SlabField(const UnarySupply& unary, const Kernels& kernels, const Str
       n_labels_(n_labels),
       threads_(threads),
       tolerance_(skip ? tolerance : 0.0F),
-      supply_(unary, strips, n_labels, width, p),
+      supply_(unary, strips, n_labels, width, most_together(kernels, strips), p),
       batch_(batch_of(supply_.n_slabs())),
       batches_per_strip_((strips.size + batch_ - 1) / batch_),
       mass_(strips.count * batches_per_strip_ * supply_.n_slabs()),

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "cpu/vertex_rows.h"
+
 namespace crfseg {
 namespace {
 
@@ -75,23 +77,23 @@ std::vector<std::int32_t> by_mass(const UnarySupply& unary, std::int64_t n_point
 }  // namespace
 
 SlabSupply::SlabSupply(const UnarySupply& unary, const Strips& strips, int n_labels, int width,
-                       Buffer<float>* p)
+                       int most_together, Buffer<float>* p)
     : unary_(without_rows(unary, strips.n_points, n_labels, width)),
       strips_(strips),
       order_(by_mass(unary_, strips.n_points, n_labels)),
       place_(order_.size()),
       p_(p) {
   for (int i = 0; i < n_labels; ++i) place_[order_[i]] = i;
-  cut(n_labels);
+  cut(n_labels, n_labels <= most_together ? most_together : kernels::slab_width);
   if (unary_.values) hold_p();
   if (unary_.coarse) hold_cells(*unary_.coarse);
   if (unary_.labels) hold_tables(*unary_.labels);
 }
 
-void SlabSupply::cut(int n_labels) {
-  for (int first = 0; first < n_labels; first += kernels::slab_width) {
-    const int n = std::min(n_labels - first, kernels::slab_width);
-    const int width = n <= 4 ? 4 : n <= 8 ? 8 : kernels::slab_width;
+void SlabSupply::cut(int n_labels, int most) {
+  for (int first = 0; first < n_labels; first += most) {
+    const int n = std::min(n_labels - first, most);
+    const int width = row_width(n) == 1 ? 4 : row_width(n);
     slabs_.push_back({order_.data() + first, first, n, width, nullptr, nullptr, nullptr});
     width_ += width;
   }

@@ -17,9 +17,10 @@ namespace crfseg {
 
 class SlabSupply {
  public:
-  // width: of the rows that `unary` holds, if it does. p is memory to be used again.
+  // width: of the rows that `unary` holds, if it does. Up to `most_together` labels are one slab.
+  // p is memory to be used again.
   SlabSupply(const UnarySupply& unary, const Strips& strips, int n_labels, int width,
-             Buffer<float>* p);
+             int most_together, Buffer<float>* p);
 
   int n_slabs() const { return static_cast<int>(slabs_.size()); }
   int width() const { return width_; }  // of all slabs together
@@ -36,7 +37,7 @@ class SlabSupply {
 
  private:
   bool mixes_logits() const { return unary_.coarse && unary_.kind == UnaryKind::logits; }
-  void cut(int n_labels);
+  void cut(int n_labels, int most);
   void hold_p();
   void hold_cells(const CoarseScores& scores);
   void hold_tables(const HardLabels& labels);

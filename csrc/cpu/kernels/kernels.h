@@ -156,7 +156,7 @@ struct FieldPass {
   double energy;         // out
 };
 
-// Labels that are worked on together: their rows are a line of the cache, or less.
+// Labels that are worked on together: 16, whose rows are lines of the cache, or up to 24.
 struct Slab {
   const std::int32_t* label;   // (n_labels) which they are
   int first, n_labels, width;  // there are `first` labels in the slabs before
@@ -167,7 +167,7 @@ struct Slab {
   const float *cells, *least;
 };
 
-constexpr int slab_width = 16;
+constexpr int slab_width = 16, widest_slab = 24;
 
 // A pass over the points of one strip with labels in slabs (cpu/slab_field.h).
 struct SlabPass {
@@ -183,7 +183,7 @@ struct SlabPass {
   const float* growth;  // (n_slabs) a bound on e^message
   float* mass;          // (batches, n_slabs) a bound on the sum of p, for every point
   float* top;           // (n) the largest of logits, the lowest of energies; or null
-  float* scratch;       // (n_slabs + 1, batch, 16), behind it (n_slabs, batch)
+  float* scratch;       // (n_slabs + 1, batch, widest_slab), behind it (n_slabs, batch)
   unsigned char* is_live;  // (n_slabs)
   int batch;               // points worked on at a time, a multiple of 8
   float tolerance;         // a slab is left out where it holds less of every point's mass

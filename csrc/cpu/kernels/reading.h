@@ -15,7 +15,7 @@ void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels
 
 // Rows of a slab in the scratch; behind the last slab there is room for one more.
 static inline float* slab_rows(const SlabPass& pass, int slab) {
-  return pass.scratch + slab * std::int64_t{slab_width} * pass.batch;
+  return pass.scratch + slab * std::int64_t{widest_slab} * pass.batch;
 }
 
 // p of a batch of points, to where slabs hold it and otherwise to the scratch, and (n_slabs, batch)

@@ -47,8 +47,10 @@ CRFSEG_INLINE void for_width(int width, F&& f) {
       return f(V4{}, std::integral_constant<int, 4>{});
     case 8:
       return f(Wide{}, std::integral_constant<int, 8>{});
-    default:
+    case slab_width:
       return f(Wide{}, std::integral_constant<int, slab_width>{});
+    default:
+      return f(Wide{}, std::integral_constant<int, widest_slab>{});
   }
 }
 
