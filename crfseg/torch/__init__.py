@@ -5,6 +5,8 @@
 ``mean_field`` and ``filter`` take any features. Nothing outside this folder imports torch.
 """
 
+from .crf import CRF
 from .functional import filter, mean_field  # noqa: A004 - what the field calls it
+from .losses import DenseCRFLoss, GatedCRFLoss
 
-__all__ = ["filter", "mean_field"]
+__all__ = ["CRF", "DenseCRFLoss", "GatedCRFLoss", "filter", "mean_field"]

@@ -11,7 +11,7 @@ from crfseg import _check as check
 from crfseg import _fault as fault
 
 FLOATS: Final = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_LEVELS: Final = (*FLOATS, torch.uint8)
+LEVELS: Final = (*FLOATS, torch.uint8)
 _DEVICES: Final = ("cpu", "meta")
 
 
@@ -31,11 +31,6 @@ def tensor(where: str, name: str, value: Any, dtypes: Iterable[torch.dtype] = FL
     if value.device.type not in _DEVICES:
         raise fault.on_a_device(where, name, value.device)
     return value
-
-
-def image(where: str, value: Any) -> Tensor:
-    """A tensor that may hold levels as bytes."""
-    return tensor(where, "image", value, _LEVELS)
 
 
 def same_device(where: str, first: tuple[str, Any], *others: tuple[str, Any]) -> None:

@@ -34,15 +34,28 @@ def kernels_of(
     return kernels if len(kernels) == n_items else kernels * n_items
 
 
-def apply(kernels: list[Kernel], values: Floats, out: Floats, *, transpose: bool) -> None:
+def apply(
+    kernels: list[Kernel], values: Floats, out: Floats, *, exclude_self: bool, transpose: bool
+) -> None:
     """Filter every item's values into ``out``."""
 
     def work(i: int, threads: int) -> None:
         rows = np.ascontiguousarray(values[i].T)
         how = NORMALIZATIONS[kernels[i].normalization]
         out[i] = kernels[i].lattice.filter(rows, how, transpose, threads).T
+        if exclude_self:
+            out[i] -= _self_response(kernels[i], threads) * values[i]
 
     each_item(len(values), work)
+
+
+def _self_response(kernel: Kernel, threads: int) -> Floats:
+    """The diagonal of the filter, which is the same whatever it is normalised by."""
+    diagonal = kernel.lattice.self_response(threads)
+    if kernel.normalization == "none":
+        return diagonal
+    normalized: Floats = diagonal / kernel.lattice.normalizer(threads)
+    return normalized
 
 
 def by_features(

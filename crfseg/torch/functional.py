@@ -114,6 +114,7 @@ def filter(  # noqa: A001 - what the field calls it
     *,
     normalization: str = "none",
     accuracy: str = "fast",
+    exclude_self: bool = False,
     feature_gradient: str = "exact",
 ) -> Tensor:
     """Gaussian filter over any features: out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, differentiable.
@@ -124,6 +125,7 @@ def filter(  # noqa: A001 - what the field calls it
             standard deviations; or (1, N, d) for all items of the batch alike.
         normalization: as for ``crfseg.Lattice``.
         accuracy: "fast" or "fine", as for ``crfseg.refine``.
+        exclude_self: leave out the term j = i; features then get no gradient.
         feature_gradient: as for ``mean_field``.
 
     Raises:
@@ -137,11 +139,17 @@ def filter(  # noqa: A001 - what the field calls it
     arguments.shape(where, "values", values, fits, "(B, C, *spatial)")
     _check_features(where, "features", features, values)
     _check_kernel_options(where, normalization, accuracy, feature_gradient)
+    if check.flag(where, "exclude_self", exclude_self) and features.requires_grad:
+        raise check.invalid(
+            where,
+            "features requires a gradient, which a filter with exclude_self=True has not; expected "
+            "features.detach()",
+        )
     refusals.check_transforms(where, values, features)
     keep = _is_differentiated(values, features)
     flat = values.flatten(2)
     result, _ = torch.ops.crfseg.filter(
-        flat, features, normalization, accuracy, feature_gradient, keep
+        flat, features, normalization, accuracy, feature_gradient, exclude_self, keep
     )
     filtered: Tensor = result.reshape(values.shape)
     return filtered

@@ -172,13 +172,14 @@ def filter_op(
     normalization: str,
     accuracy: str,
     feature_gradient: str,  # noqa: ARG001 - for the way back
+    exclude_self: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """Filtered (B, C, N) values, and the token for the way back if it is to be kept."""
     kernels = filters.kernels_of(_FILTER, view(features), len(values), normalization, accuracy)
     result = torch.empty_like(values)
     written = target(result)
-    filters.apply(kernels, view(values), written, transpose=False)
+    filters.apply(kernels, view(values), written, exclude_self=exclude_self, transpose=False)
     return finish(result, written), token_of(kernels if keep else None)
 
 
@@ -191,6 +192,7 @@ def filter_backward_op(
     normalization: str,
     accuracy: str,
     feature_gradient: str,
+    exclude_self: bool,
     by_values: bool,
     by_features: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -203,7 +205,7 @@ def filter_backward_op(
     if by_values:
         result = torch.empty_like(values)
         written = target(result)
-        filters.apply(kernels, view(gradient), written, transpose=True)
+        filters.apply(kernels, view(gradient), written, exclude_self=exclude_self, transpose=True)
         found = finish(result, written), found[1]
     if by_features:
         result = features.new_empty(features.shape)

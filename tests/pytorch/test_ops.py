@@ -42,7 +42,7 @@ def test_opcheck_of_mean_field(rng, keep, form, step):
 def test_opcheck_of_filter(rng, keep):
     logits, features, _ = some_tensors(rng)
     arguments = (logits.detach().flatten(2).requires_grad_(), features[1])
-    torch.library.opcheck(OPS.filter.default, (*arguments, "none", "fast", "exact", keep))
+    torch.library.opcheck(OPS.filter.default, (*arguments, "none", "fast", "exact", False, keep))
 
 
 def test_opcheck_of_what_goes_back(rng):
@@ -59,7 +59,7 @@ def test_opcheck_of_what_goes_back(rng):
     values, features = given[0].flatten(2), given[1][1]
     torch.library.opcheck(
         OPS.filter_backward.default,
-        (values, token, values, features, "none", "fast", "exact", True, True),
+        (values, token, values, features, "none", "fast", "exact", False, True, True),
         test_utils=tests,
     )
 
