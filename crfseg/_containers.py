@@ -40,6 +40,13 @@ def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
     return open_array(where, name, value)[0]
 
 
+def requires_gradient(value: Any) -> bool:
+    """Whether it is a tensor that autograd follows here and now."""
+    if not _is_tensor(value):
+        return False
+    return bool(value.requires_grad and sys.modules["torch"].is_grad_enabled())
+
+
 def float32(array: NDArray[Any]) -> NDArray[np.float32]:
     """The values as float32; what does not fit becomes infinite.
 

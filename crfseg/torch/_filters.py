@@ -34,23 +34,41 @@ def kernels_of(
     return kernels if len(kernels) == n_items else kernels * n_items
 
 
+def self_responses(kernels: list[Kernel]) -> list[Floats]:
+    """The diagonal of each filter, which takes longer than many filters: it is kept."""
+    found: dict[int, Floats] = {id(kernel): np.zeros(0, np.float32) for kernel in kernels}
+    distinct = {id(kernel): kernel for kernel in kernels}
+    keys = list(distinct)
+
+    def work(i: int, threads: int) -> None:
+        found[keys[i]] = _self_response(distinct[keys[i]], threads)
+
+    each_item(len(keys), work)
+    return [found[id(kernel)] for kernel in kernels]
+
+
 def apply(
-    kernels: list[Kernel], values: Floats, out: Floats, *, exclude_self: bool, transpose: bool
+    kernels: list[Kernel],
+    values: Floats,
+    out: Floats,
+    *,
+    without: list[Floats] | None,
+    transpose: bool,
 ) -> None:
-    """Filter every item's values into ``out``."""
+    """Filter every item's values into ``out``, ``without`` its diagonal if that is given."""
 
     def work(i: int, threads: int) -> None:
         rows = np.ascontiguousarray(values[i].T)
         how = NORMALIZATIONS[kernels[i].normalization]
         out[i] = kernels[i].lattice.filter(rows, how, transpose, threads).T
-        if exclude_self:
-            out[i] -= _self_response(kernels[i], threads) * values[i]
+        if without is not None:
+            out[i] -= without[i] * values[i]
 
     each_item(len(values), work)
 
 
 def _self_response(kernel: Kernel, threads: int) -> Floats:
-    """The diagonal of the filter, which is the same whatever it is normalised by."""
+    """Any normalisation divides it by n."""
     diagonal = kernel.lattice.self_response(threads)
     if kernel.normalization == "none":
         return diagonal

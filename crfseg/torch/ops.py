@@ -161,8 +161,10 @@ def _mean_field_back(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Any,
     )
     wanted = [*by_features, *by_sigmas, *by_couplings]
     of = [one if is_wanted else None for one, is_wanted in zip(found, wanted, strict=True)]
-    nothing = [None] * (len(ctx.how) + 1)
-    return by_logits, of[:n], of[n : 2 * n], of[2 * n :], *nothing
+    # An empty list is no leaf to autograd, and is returned as what it is.
+    by_groups = None if n else []
+    nothing = [None] * len(ctx.how)
+    return by_logits, of[:n], of[n : 2 * n], of[2 * n :], by_groups, *nothing
 
 
 @custom_op("crfseg::filter", mutates_args=(), device_types="cpu")
@@ -177,10 +179,11 @@ def filter_op(
 ) -> tuple[Tensor, Tensor]:
     """Filtered (B, C, N) values, and the token for the way back if it is to be kept."""
     kernels = filters.kernels_of(_FILTER, view(features), len(values), normalization, accuracy)
+    without = filters.self_responses(kernels) if exclude_self else None
     result = torch.empty_like(values)
     written = target(result)
-    filters.apply(kernels, view(values), written, exclude_self=exclude_self, transpose=False)
-    return finish(result, written), token_of(kernels if keep else None)
+    filters.apply(kernels, view(values), written, without=without, transpose=False)
+    return finish(result, written), token_of((kernels, without) if keep else None)
 
 
 @custom_op("crfseg::filter_backward", mutates_args=(), device_types="cpu")
@@ -198,14 +201,16 @@ def filter_backward_op(
 ) -> tuple[Tensor, Tensor]:
     """DLoss by values and by features; without elements where not wanted."""
     n_items = len(values)
-    kernels = kept_by(token) or filters.kernels_of(
-        _FILTER, view(features), n_items, normalization, accuracy
-    )
+    kept = kept_by(token)
+    if kept is None:
+        kernels = filters.kernels_of(_FILTER, view(features), n_items, normalization, accuracy)
+        kept = kernels, filters.self_responses(kernels) if exclude_self else None
+    kernels, without = kept
     found = values.new_empty(0), features.new_empty(0)
     if by_values:
         result = torch.empty_like(values)
         written = target(result)
-        filters.apply(kernels, view(gradient), written, exclude_self=exclude_self, transpose=True)
+        filters.apply(kernels, view(gradient), written, without=without, transpose=True)
         found = finish(result, written), found[1]
     if by_features:
         result = features.new_empty(features.shape)
