@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crfseg import _check as check
 from crfseg._coupled import Kernel
 from crfseg._crew import n_side_by_side, share_out
 from crfseg._native import get_num_threads
@@ -113,6 +114,8 @@ def each_item(n_items: int, work: Callable[[int, int], None]) -> None:
 
 def forth(where: str, logits: Floats, model: Model, how: How, out: Floats | None) -> list[Tape]:
     """Mean field from (B, C, *spatial) logits into ``out``, an array of their shape."""
+    for k, sigmas in enumerate(model.sigmas):
+        _check_sigmas(where, f"sigmas[{k}]", sigmas)
     tapes: list[Tape | None] = [None] * len(logits)
     n_kernels = len(model.features)
     shared = {
@@ -133,6 +136,13 @@ def forth(where: str, logits: Floats, model: Model, how: How, out: Floats | None
 
     each_item(len(logits), work)
     return [tape for tape in tapes if tape is not None]
+
+
+def _check_sigmas(where: str, name: str, sigmas: Floats) -> None:
+    bad = np.flatnonzero(~(np.isfinite(sigmas) & (sigmas > 0)))
+    if bad.size:
+        found = f"{name} has {check.show(float(sigmas[bad[0]]))} at {bad[0]}"
+        raise check.invalid(where, f"{found}; expected positive finite numbers")
 
 
 def _is_flat(item: Floats) -> bool:

@@ -51,7 +51,7 @@ def check_image(
     if not 1 <= image.shape[1] <= _MOST_CHANNELS:
         raise fault.too_many_dimensions(where, "image", 2 + image.shape[1])
     is_fake = torch.compiler.is_compiling() or image.device.type == "meta"
-    if not is_fake and image.dtype != torch.uint8:
+    if not is_fake and image.dtype != torch.uint8 and image.numel() > 0:
         _check_levels(where, image)
 
 

@@ -275,7 +275,7 @@ class CRF(nn.Module):
             expected += ": logits[None] is a batch of one"
         fits = logits.ndim == 4 and logits.shape[1] == self.num_classes
         arguments.shape(_WHERE, "logits", logits, fits, expected)
-        if logits.numel() == 0:
+        if logits.shape[2] == 0 or logits.shape[3] == 0:
             raise fault.empty(_WHERE, "logits", tuple(logits.shape))
         n_items, _, height, width = logits.shape
         check_image(_WHERE, image, n_items, (height, width))

@@ -137,6 +137,8 @@ def filter(  # noqa: A001 - what the field calls it
     arguments.tensor(where, "values", values)
     fits = values.ndim >= 3
     arguments.shape(where, "values", values, fits, "(B, C, *spatial)")
+    if values.shape[1] == 0 or prod(values.shape[2:]) == 0:
+        raise fault.empty(where, "values", tuple(values.shape))
     _check_features(where, "features", features, values)
     _check_kernel_options(where, normalization, accuracy, feature_gradient)
     if check.flag(where, "exclude_self", exclude_self) and features.requires_grad:
@@ -174,6 +176,8 @@ def _check_logits(
     arguments.tensor(where, "logits", logits)
     expected = "(B, C, *spatial), the batch axis first"
     arguments.shape(where, "logits", logits, logits.ndim >= 3, expected)
+    if logits.shape[1] == 0 or prod(logits.shape[2:]) == 0:
+        raise fault.empty(where, "logits", tuple(logits.shape))
     for name, one in named:
         _check_features(where, name, one, logits)
     n_labels = logits.shape[1]

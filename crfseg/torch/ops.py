@@ -162,7 +162,7 @@ def _mean_field_back(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Any,
     wanted = [*by_features, *by_sigmas, *by_couplings]
     of = [one if is_wanted else None for one, is_wanted in zip(found, wanted, strict=True)]
     # An empty list is no leaf to autograd, and is returned as what it is.
-    by_groups = None if n else []
+    by_groups: list[None] | None = None if n else []
     nothing = [None] * len(ctx.how)
     return by_logits, of[:n], of[n : 2 * n], of[2 * n :], by_groups, *nothing
 

@@ -196,6 +196,15 @@ def test_any_batch_image_and_number_of_classes(rng):
     assert alone.shape == (1, 1, H, W)
 
 
+def test_a_batch_may_be_empty():
+    crf = CRF(C)
+    logits = torch.zeros(0, C, H, W, requires_grad=True)
+    found = crf(logits, torch.zeros(0, 3, H, W))
+    found.sum().backward()
+    assert found.shape == logits.grad.shape == (0, C, H, W)
+    assert not crf.spatial_weight.grad.any()
+
+
 def test_a_kernel_may_be_left_out(rng):
     logits, image = some_batch(rng)
     spatial = CRF(C, bilateral=None)
