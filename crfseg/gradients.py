@@ -243,6 +243,7 @@ class Tape:
         most_terms: int = 200,
         tolerance: float = 1e-6,
         threads: int | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> Gradients:
         """Go back along the tape, as often as wanted.
 
@@ -265,6 +266,7 @@ class Tape:
             tolerance: at a fixed point, stop once the largest entry of a term is below so much of
                 that of the first.
             threads: None for as many as on the way forth.
+            out: float32 array for dLoss by the unary, of its shape; None: a new one.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.
@@ -284,7 +286,7 @@ class Tape:
             )
         with memory.explained(where, self._what):
             probes = Probes(where, self._kernels, groups, share, n_threads)
-            unary = np.empty(self.output.shape, np.float32)
+            unary = np.empty(self.output.shape, np.float32) if out is None else out
             couplings, moved, products, terms, converged = self._field.back(
                 self._flat(upstream),
                 self._flat(unary),

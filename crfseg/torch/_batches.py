@@ -162,6 +162,7 @@ def back(
     ]
 
     def work(i: int, threads: int) -> None:
+        place = out[i] if _is_flat(out[i]) else None
         found[i] = gradients = tapes[i].backward(
             gradient[i],
             features=how.feature_gradient if moving else None,
@@ -169,8 +170,10 @@ def back(
             sigmas=groups if any(groups) else None,
             step=how.sigma_step or None,
             threads=threads,
+            out=place,
         )
-        out[i] = gradients.unary
+        if place is None:
+            out[i] = gradients.unary
 
     each_item(len(tapes), work)
     # Added up in the order of the items, whoever came first.
