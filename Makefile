@@ -46,7 +46,7 @@ peer: $(STAMP)
 	@$(BIN)/python -c 'import pydensecrf.densecrf' 2>/dev/null || \
 		echo "pydensecrf2 could not be installed (.venv/peer.log): parity is held by recorded outputs"
 
-# Only for the tests that hand torch tensors to a package that never imports torch.
+# For crfseg.torch and its tests, which are skipped without.
 torch: $(STAMP)
 	$(PIP) torch
 
