@@ -36,7 +36,13 @@ def open_array(where: str, name: str, value: Any) -> tuple[NDArray[Any], Restore
 
 
 def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
-    """Only the numpy view of ``open_array``."""
+    """Only the numpy view of ``open_array``, of what gets no gradient.
+
+    Raises:
+        ValueError: also if it is a tensor that requires one.
+    """
+    if requires_gradient(value):
+        raise fault.no_gradient(where, name)
     return open_array(where, name, value)[0]
 
 

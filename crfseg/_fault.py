@@ -332,10 +332,12 @@ def wrong_compatibility(where: str, found: str, n_labels: int) -> ValueError:
 # --- gradients ---------------------------------------------------------------------------------
 
 
-def no_gradient(where: str, name: str, instead: str) -> ValueError:
+def no_gradient(where: str, name: str) -> ValueError:
     """Autograd follows a tensor that would get no gradient."""
     return invalid(
-        where, f"{name} requires a gradient, which it does not get here; expected {instead}"
+        where,
+        f"{name} requires a gradient, which it does not get here; expected {name}.detach(), or "
+        "crfseg.torch, whose layer learns it",
     )
 
 

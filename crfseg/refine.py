@@ -136,10 +136,6 @@ def refine(
     scale = checked_range(_WHERE, image_range)
     terms = _terms(spatial, bilateral, pairwise)
 
-    for name, other in (("image", image), ("compatibility", compatibility)):
-        if requires_gradient(other):
-            instead = f"{name}.detach(), or crfseg.torch.CRF, which can learn it"
-            raise fault.no_gradient(_WHERE, name, instead)
     array, restore = open_array(_WHERE, "x", x)
     images = open_images(_WHERE, image)
     scores = read_scores(_WHERE, array, kind, layout, upsample, images)

@@ -70,7 +70,8 @@ def _by_name(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> An
 
 
 def _matrix(where: str, name: str, value: Any, n_classes: int) -> Any:
-    array = as_array(where, name, value)
+    with torch.no_grad():
+        array = as_array(where, name, value)
     if array.shape != (n_classes, n_classes):
         raise fault.wrong_shape(where, name, array.shape, f"({n_classes}, {n_classes})")
     if not np.isfinite(array).all():

@@ -13,7 +13,9 @@ from reference_gradients import Model, assert_slopes, logits_after, slopes
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
-from crfseg.torch import _tapes, mean_field  # noqa: E402 - needs torch
+from torch.utils.checkpoint import checkpoint  # noqa: E402 - needs torch
+
+from crfseg.torch import _tapes, mean_field  # noqa: E402
 
 B, C, H, W, T = 2, 3, 4, 6, 3
 
@@ -289,3 +291,17 @@ def test_gradients_that_are_not_finite_pass_through(rng):
     gradient = torch.full((B, C, H, W), torch.inf)
     mean_field(logits, features, couplings, T).backward(gradient)
     assert not logits.grad.isfinite().any()
+
+
+def test_checkpoints_go_forth_again(rng):
+    """torch.utils.checkpoint drops what is kept and runs the op anew."""
+    problem = Problem(rng)
+    expected = gradients_of(problem)
+    logits, features, couplings = problem.tensors()
+
+    def run(logits):
+        return mean_field(logits, features, couplings, 7)
+
+    found = checkpoint(run, logits, use_reentrant=False)
+    found.backward(torch.from_numpy(problem.gradient))
+    assert torch.equal(logits.grad, expected[0])

@@ -151,6 +151,23 @@ def test_what_is_not_differentiated_is_named(logits, image):
             refine(learned, **given)
 
 
+def test_elsewhere_gradients_are_not_lost_without_a_word(logits):
+    unary = logits[0].clone().requires_grad_()
+    points = torch.zeros(4, 2, requires_grad=True)
+    for call, words in (
+        (lambda: crfseg.DenseCRF(unary, []), r"\[DenseCRF\] unary requires a gradient, which it"),
+        (
+            lambda: crfseg.Lattice(points),
+            r"\[Lattice\] features requires .*features.detach\(\), or",
+        ),
+        (lambda: crfseg.unary_from_logits(unary), r"\[unary_from_logits\] logits requires a grad"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+        with torch.no_grad():
+            call()
+
+
 def test_bad_values_are_named_as_ever(logits, image):
     for x, kind, words in (
         (logits.softmax(1) * 2, "probs", r"^\[refine\] x\[0\] .*sum"),
