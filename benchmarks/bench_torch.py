@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import crfseg
 from crfseg.torch import CRF
 from photos import fit, load_photo
 from table import MB, median, read_machine, spread, write_csv
+from training import Trained
 from worker import reset_peak, resident
 
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -46,25 +46,6 @@ CHOICES: dict[str, dict[str, Any]] = {
 HELD = ("default", "memory kept", "recompute", "Potts, one weight per kernel")
 KEPT, KEPT_BYTES = "memory kept", 1 << 30  # by crfseg.set_cache_limit, from step to step
 MOST_OF_PEER, MOST_OF_FORWARD, MOST_OF_MEMORY = 0.5, 3.0, 2.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """Medians in ms, ratios of each round, peaks in MB (1e6 bytes)."""
-
-    choice: str
-    threads: int
-    rounds: int
-    forward_ms: float
-    backward_ms: float
-    step_ms: float
-    step_iqr: float
-    peer_ms: float
-    of_peer: float
-    of_forward: float
-    inference_mb: float
-    step_mb: float
-    of_memory: float
 
 
 class Batch:
@@ -165,14 +146,14 @@ def peaks_of(choice: str, threads: int) -> tuple[float, float]:
     return inference / MB, training / MB
 
 
-def rows_of(steps: dict[str, list[Any]], spent: list[float], threads: int) -> list[Row]:
+def rows_of(steps: dict[str, list[Any]], spent: list[float], threads: int) -> list[Trained]:
     rows = []
     for name, times in steps.items():
         both: NDArray[np.float64] = np.array(times)
         total = both.sum(axis=1)
         inference, training = peaks_of(name, threads)
         rows.append(
-            Row(
+            Trained(
                 name,
                 threads,
                 len(times),
@@ -191,7 +172,7 @@ def rows_of(steps: dict[str, list[Any]], spent: list[float], threads: int) -> li
     return rows
 
 
-def missed(rows: list[Row]) -> list[str]:
+def missed(rows: list[Trained]) -> list[str]:
     """Bars that were missed."""
     wrong = []
     most = max(row.threads for row in rows)
@@ -220,7 +201,7 @@ def main() -> None:
         return
     machine = read_machine()
     batch = Batch()
-    rows: list[Row] = []
+    rows: list[Trained] = []
     for threads in [arguments.threads] if arguments.threads else sorted({1, os.cpu_count() or 1}):
         rows += rows_of(*timed(batch, threads, arguments.rounds), threads)
     print(machine, f"torch {torch.__version__}")
