@@ -21,12 +21,15 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test build peer torch lint format bench programs instructions roofline tables sanitize cuda dist clean
+.PHONY: demo test test-core build peer torch lint format bench programs instructions roofline tables sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
 
-test: $(STAMP) peer
+test: torch test-core
+
+# With torch where it has been installed; without, the tests that need it are skipped.
+test-core: $(STAMP) peer
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 build: $(STAMP)
@@ -46,9 +49,9 @@ peer: $(STAMP)
 	@$(BIN)/python -c 'import pydensecrf.densecrf' 2>/dev/null || \
 		echo "pydensecrf2 could not be installed (.venv/peer.log): parity is held by recorded outputs"
 
-# Only for the tests that hand torch tensors to a package that never imports torch.
+# For crfseg.torch and its tests.
 torch: $(STAMP)
-	$(PIP) torch
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

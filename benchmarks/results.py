@@ -11,8 +11,9 @@ from bars import Verdict
 from bench_instructions import Count, read_budgets
 from bench_roofline import CALL, ITERATION, Measured
 from table import Row
+from training import Trained
 
-T = TypeVar("T", Row, Verdict, Measured)
+T = TypeVar("T", Row, Verdict, Measured, Trained)
 READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
@@ -44,6 +45,7 @@ class Results:
     verdicts: list[Verdict]
     measured: list[Measured]
     counts: list[Count]
+    trained: list[Trained]
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -52,6 +54,7 @@ class Results:
             read_rows(folder / "bars.csv", Verdict),
             read_rows(folder / "roofline.csv", Measured),
             read_budgets(folder / "instructions.csv"),
+            read_rows(folder / "torch.csv", Trained),
         )
 
     def machine(self, threads: int) -> list[Measured]:

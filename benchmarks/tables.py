@@ -201,6 +201,24 @@ def iterations(results: Results) -> list[str]:
     return table([*titles, "per pixel and label", "floor", "times the floor"], lines)
 
 
+def training(results: Results) -> list[str]:
+    """The PyTorch layer's forward and backward passes, and their memory."""
+    return table(
+        ["layer", "threads", "forward", "backward", "of pydensecrf2's forward", "peak memory"],
+        [
+            (
+                row.choice,
+                str(row.threads),
+                f"{number(row.forward_ms)} ms",
+                f"{number(row.backward_ms)} ms, x{row.of_forward:.1f}",
+                f"x{row.of_peer:.2f}",
+                f"{number(row.step_mb)} MB, x{row.of_memory:.1f} of inference",
+            )
+            for row in results.trained
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     made.__name__: made
     for made in (
@@ -213,5 +231,6 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
         instructions,
         machine,
         iterations,
+        training,
     )
 }

@@ -2,6 +2,7 @@
 """Dense CRFs: sharpen segmentations with a fully connected CRF, fast on CPUs.
 
 ``refine`` is the one call; ``DenseCRF`` the model behind it; ``Lattice`` the filter behind that.
+``crfseg.torch``, imported on its own, is the differentiable layer for PyTorch.
 """
 
 from ._info import info

@@ -36,8 +36,21 @@ def open_array(where: str, name: str, value: Any) -> tuple[NDArray[Any], Restore
 
 
 def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
-    """Only the numpy view of ``open_array``."""
+    """Only the numpy view of ``open_array``, of what gets no gradient.
+
+    Raises:
+        ValueError: also if it is a tensor that requires one.
+    """
+    if requires_gradient(value):
+        raise fault.no_gradient(where, name)
     return open_array(where, name, value)[0]
+
+
+def requires_gradient(value: Any) -> bool:
+    """Whether it is a tensor that autograd follows here and now."""
+    if not _is_tensor(value):
+        return False
+    return bool(value.requires_grad and sys.modules["torch"].is_grad_enabled())
 
 
 def float32(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -46,9 +46,22 @@ class Kernel:
         accuracy: str = "fast",
         threads: int | None = None,
     ) -> None:
-        where = "Kernel"
-        given = as_array(where, "features", features)
-        check_features(where, "features", given, 2, "(N, d)")
+        called = ("Kernel", "features")
+        self._fill(called, features, weight, compatibility, normalization, accuracy, threads)
+
+    def _fill(
+        self,
+        called: tuple[str, str],
+        features: Any,
+        weight: Any,
+        compatibility: Compatibility,
+        normalization: str,
+        accuracy: str,
+        threads: int | None,
+    ) -> None:
+        where, name = called
+        given = as_array(where, name, features)
+        check_features(where, name, given, 2, "(N, d)")
         self.normalization: str = check.choice(
             where, "normalization", normalization, tuple(NORMALIZATIONS)
         )
@@ -56,7 +69,24 @@ class Kernel:
         self.features: NDArray[np.float32] = near_zero(given, np.ones(given.shape[1]))
         self.weight = checked_weight(where, weight)
         self.compatibility = compatibility
-        self.lattice = lattice_of(where, self.features, accuracy, threads_of_call(where, threads))
+        n_threads = threads_of_call(where, threads)
+        self.lattice = lattice_of(where, self.features, accuracy, n_threads, name)
+
+    @classmethod
+    def named(
+        cls,
+        where: str,
+        name: str,
+        features: Any,
+        compatibility: Compatibility,
+        normalization: str,
+        accuracy: str,
+        threads: int,
+    ) -> "Kernel":
+        """One of weight 1 whose features errors call ``name``, for who builds it out of sight."""
+        kernel = object.__new__(cls)
+        kernel._fill((where, name), features, 1.0, compatibility, normalization, accuracy, threads)
+        return kernel
 
     def __repr__(self) -> str:
         n_points, dim = self.features.shape
@@ -114,9 +144,9 @@ class Coupling:
 
 
 def lattice_of(
-    where: str, features: NDArray[np.float32], accuracy: str, threads: int
+    where: str, features: NDArray[np.float32], accuracy: str, threads: int, name: str = "features"
 ) -> core.Lattice:
-    axes = [FeatureAxis(f"features[:, {i}]") for i in range(features.shape[1])]
+    axes = [FeatureAxis(f"{name}[:, {i}]") for i in range(features.shape[1])]
     return build_lattice(where, features, axes, ACCURACIES[accuracy], threads)
 
 

@@ -329,6 +329,23 @@ def wrong_compatibility(where: str, found: str, n_labels: int) -> ValueError:
     )
 
 
+# --- gradients ---------------------------------------------------------------------------------
+
+
+def no_gradient(where: str, name: str) -> ValueError:
+    """Autograd follows a tensor that would get no gradient."""
+    return invalid(
+        where,
+        f"{name} requires a gradient, which it does not get here; expected {name}.detach(), or "
+        "crfseg.torch, whose layer learns it",
+    )
+
+
+def not_differentiated(where: str, found: str, expected: str) -> ValueError:
+    """An option that inference has and its gradient has not."""
+    return invalid(where, f"x requires a gradient but {found}; expected {expected}")
+
+
 # --- the machine ----------------------------------------------------------------------------------
 
 

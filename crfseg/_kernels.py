@@ -74,6 +74,11 @@ class Kernels:
         self.follow_image = any(kernel.follows_image for kernel in self._kernels)
 
     @property
+    def settled(self) -> list[Kernel]:
+        """All of them, whether their lattices are there or not."""
+        return list(self._kernels)
+
+    @property
     def dims(self) -> list[int]:
         """The number of features of every kernel."""
         return [len(kernel.axes) for kernel in self._kernels]

@@ -26,6 +26,11 @@ class Form(NamedTuple):
         return self.holds in ("labels", "mask")
 
     @property
+    def is_soft(self) -> bool:
+        """Whether it changes smoothly with the scores."""
+        return self.holds in ("probs", "log-probs", "foreground")
+
+    @property
     def has_label_axis(self) -> bool:
         """Whether there is a value for every label."""
         return self.holds in ("probs", "log-probs")

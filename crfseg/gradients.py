@@ -103,8 +103,7 @@ def unroll(
     iterations = check.integer(where, "iterations", iterations)
     steps = iterations if last is None else check.integer(where, "last", last, at_most=iterations)
     check.flag(where, "recompute", recompute)
-    every = _RECOMPUTED if recompute else 1
-    plan = _Plan(iterations, steps, every, is_fixed=False, tolerance=0.0)
+    plan = Plan.of_steps(iterations, steps, recompute=recompute)
     return Tape(where, unary, kernels, plan, kind, output, threads)
 
 
@@ -139,17 +138,30 @@ def fixed_point(
     where = "fixed_point"
     iterations = check.integer(where, "iterations", iterations, at_least=1)
     tolerance = check.non_negative(where, "tolerance", tolerance)
-    plan = _Plan(iterations, iterations, 1, is_fixed=True, tolerance=tolerance)
+    plan = Plan.to_rest(iterations, tolerance)
     return Tape(where, unary, kernels, plan, kind, output, threads)
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
+    """What ``unroll`` and ``fixed_point`` ask of a tape, in one form."""
+
     iterations: int
     differentiated: int
     every: int
     is_fixed: bool
     tolerance: float
+
+    @staticmethod
+    def of_steps(iterations: int, differentiated: int, *, recompute: bool) -> "Plan":
+        """Remember the last steps, or every so manieth of them."""
+        every = _RECOMPUTED if recompute else 1
+        return Plan(iterations, differentiated, every, is_fixed=False, tolerance=0.0)
+
+    @staticmethod
+    def to_rest(iterations: int, tolerance: float) -> "Plan":
+        """Remember where it comes to rest."""
+        return Plan(iterations, iterations, 1, is_fixed=True, tolerance=tolerance)
 
 
 class Tape:
@@ -169,12 +181,15 @@ class Tape:
         where: str,
         unary: Any,
         kernels: Sequence[Kernel],
-        plan: _Plan,
+        plan: Plan,
         kind: str,
         output: str,
         threads: int | None,
+        *,
+        name: str = "unary",
+        out: NDArray[np.float32] | None = None,
     ) -> None:
-        values = _open_unary(where, unary)
+        values = _open_unary(where, name, unary)
         check.choice(where, "kind", kind, ("logits", "energies"))
         check.choice(where, "output", output, ("logits", "marginals"))
         self._threads = threads_of_call(where, threads)
@@ -194,7 +209,7 @@ class Tape:
                 [coupling.values for coupling in self._couplings],
                 self._threads,
             )
-            self.output = np.empty(values.shape, np.float32)
+            self.output = np.empty(values.shape, np.float32) if out is None else out
             self.iterations, self.max_change = self._field.run(
                 self._flat(values),
                 kind == "energies",
@@ -227,6 +242,8 @@ class Tape:
         step: float | None = None,
         most_terms: int = 200,
         tolerance: float = 1e-6,
+        threads: int | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> Gradients:
         """Go back along the tape, as often as wanted.
 
@@ -248,6 +265,8 @@ class Tape:
             most_terms: of the series at a fixed point.
             tolerance: at a fixed point, stop once the largest entry of a term is below so much of
                 that of the first.
+            threads: None for as many as on the way forth.
+            out: float32 array for dLoss by the unary, of its shape; None: a new one.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.
@@ -260,13 +279,14 @@ class Tape:
         share = None if step is None else check.between(where, "step", step, zero=False)
         most_terms = check.integer(where, "most_terms", most_terms, at_least=1)
         tolerance = check.positive(where, "tolerance", tolerance)
+        n_threads = self._threads if threads is None else threads_of_call(where, threads)
         if groups is not None and features is None and share is None:
             raise check.invalid(
                 where, "sigmas are asked for with neither features nor step; expected one of them"
             )
         with memory.explained(where, self._what):
-            probes = Probes(where, self._kernels, groups, share, self._threads)
-            unary = np.empty(self.output.shape, np.float32)
+            probes = Probes(where, self._kernels, groups, share, n_threads)
+            unary = np.empty(self.output.shape, np.float32) if out is None else out
             couplings, moved, products, terms, converged = self._field.back(
                 self._flat(upstream),
                 self._flat(unary),
@@ -279,7 +299,7 @@ class Tape:
                 probes.lattices,
                 most_terms,
                 tolerance,
-                self._threads,
+                n_threads,
             )
         found = []
         for k, coupling in enumerate(self._couplings):
@@ -316,20 +336,20 @@ class Tape:
         return array.reshape(self._n_labels, self._n_points)
 
 
-def _open_unary(where: str, unary: Any) -> NDArray[np.float32]:
-    array = as_array(where, "unary", unary)
+def _open_unary(where: str, name: str, unary: Any) -> NDArray[np.float32]:
+    array = as_array(where, name, unary)
     if array.dtype.kind != "f":
-        raise fault.wrong_dtype(where, "unary", array.dtype, "floats")
+        raise fault.wrong_dtype(where, name, array.dtype, "floats")
     if array.ndim < 2:
-        raise fault.wrong_shape(where, "unary", array.shape, "(C, *spatial), the label axis first")
+        raise fault.wrong_shape(where, name, array.shape, "(C, *spatial), the label axis first")
     if array.size == 0:
-        raise fault.empty(where, "unary", array.shape)
+        raise fault.empty(where, name, array.shape)
     values = float32(array)
     # One pass, no temporary: NaN and infinity survive a sum. So may an overflow: look again.
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum()
     if not np.isfinite(total) and not np.isfinite(values).all():
-        raise explain.non_finite(where, "unary", array)
+        raise explain.non_finite(where, name, array)
     return values
 
 

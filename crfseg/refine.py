@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from . import _check as check
 from . import _fault as fault
 from . import _memory as memory
-from ._containers import open_array
+from ._containers import open_array, requires_gradient
 from ._image import Range, checked_range, open_images
 from ._items import Items
 from ._kernels import Kernels
@@ -75,8 +75,9 @@ def refine(
     A mask may have a label axis of length 1, as a sigmoid's output has; the result then has it too.
 
     Args:
-        x: numpy array, torch CPU tensor (gradients do not flow through), or anything with
-            ``__array__`` or ``__dlpack__`` (which comes back as numpy).
+        x: numpy array, torch CPU tensor, or anything with ``__array__`` or ``__dlpack__`` (which
+            comes back as numpy). Where a tensor of floats requires a gradient it gets one, unless
+            labels are returned; for those of weights, sigmas or the image see ``crfseg.torch``.
         image: (H, W) or (H, W, K) array, K <= 14, or PIL image: uint8 (levels 0..255), uint16
             (0..65535) or float (0..1). For a batch (N, H, W, K) or a list, or one image for all.
             None only if no term looks at it.
@@ -104,7 +105,8 @@ def refine(
             foreground probability); or "labels", most probable labels without label axis, uint8 up
             to 256 labels, else int32, for labels the dtype of x.
         threads: None for ``get_num_threads()``. They work on images of a batch side by side where
-            there are enough, else inside an image. Results do not depend on it.
+            there are enough, else inside an image. Results do not depend on it. Where x gets a
+            gradient, ``get_num_threads()`` counts.
         image_range: (lo, hi), the values of the image that mean levels 0 and 255.
         confidence: how far labels and hard masks are trusted: the probability of the given label.
         ignore_index: the mark of points without a label; see ``unary_from_labels``.
@@ -155,6 +157,12 @@ def refine(
         normalization=normalization,
         accuracy=ACCURACIES[accuracy],
     )
+    if requires_gradient(x) and form.is_soft:
+        from .torch.refinement import refine_tensor
+
+        return refine_tensor(
+            _WHERE, x, scores, size, form, kernels, images, scale, iterations, tolerance, accuracy
+        )
     item_bytes = _item_bytes(size, unaries, kernels)
     result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
     memory.require(_WHERE, _in_words(array, unaries, kernels), item_bytes + result_bytes)

@@ -209,12 +209,13 @@ from figure import roofline
 from results import Results, of, read_rows
 from table import number, read_machine, write_csv
 from tables import TABLES, percent
+from training import Trained
 
 sys.argv = ["render.py", "--check"]
 render.main()
 
 results = Results.read(Path(render.__file__).with_name("results"))
-nothing = Results([], [], [], [])
+nothing = Results([], [], [], [], [])
 assert all(made(nothing) == [] for made in TABLES.values())
 for document in render.DOCUMENTS:
     text = document.read_text(encoding="utf-8")
@@ -236,6 +237,13 @@ assert read_rows(file.with_name("none.csv"), Verdict) == []
 first, second = TABLES["bars"](replace(nothing, verdicts=held))[2:]
 assert first == "| voc | at least 6 | 10 | 6.50 | met |"
 assert second == "| ms | at most 0.3 |  | 0.310 | missed |"
+
+step = Trained("default", 2, 7, 100, 150, 250, 0.1, 500, 0.5, 1.5, 90, 300, 3.3)
+write_csv(file, [step], read_machine())
+assert read_rows(file, Trained) == [step]
+assert TABLES["training"](replace(nothing, trained=[step]))[2:] == [
+    "| default | 2 | 100 ms | 150 ms, x1.5 | x0.50 | 300 MB, x3.3 of inference |"
+]
 
 rows = [row for row in results.rows if row.case == "voc"]
 forced = replace(of(rows, "crfseg", 1)[0], isa="imaginary")

@@ -74,7 +74,8 @@ def test_torch_tensors_come_back_as_tensors(probs, image, refined):
         np.testing.assert_allclose(result.double().numpy(), expected, rtol=0, atol=4e-3)
     channels_last = tensor[None].to(memory_format=torch.channels_last)
     np.testing.assert_array_equal(refine(channels_last, image)[0].numpy(), refined)
-    learned = refine(tensor.clone().requires_grad_(), image)
+    with torch.no_grad():
+        learned = refine(tensor.clone().requires_grad_(), image)
     assert not learned.requires_grad
     np.testing.assert_array_equal(learned.numpy(), refined)
 

@@ -54,6 +54,8 @@ def exact_filter(features, values):
 def test_the_python_lines(given, capsys):
     names = dict(given)
     for block in blocks("python"):
+        if "crfseg.torch" in block:  # tests/pytorch runs those
+            continue
         exec(compile(block, "README.md", "exec"), names)
     image, probs, refined = names["image"], given["probs"], names["refined"]
     np.testing.assert_array_equal(refined, crfseg.refine(probs, image))

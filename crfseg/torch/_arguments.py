@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Checks tensors among arguments, in sentences that name them."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from crfseg import _check as check
+from crfseg import _fault as fault
+
+FLOATS: Final = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+LEVELS: Final = (*FLOATS, torch.uint8)
+_DEVICES: Final = ("cpu", "meta")
+
+
+def tensor(where: str, name: str, value: Any, dtypes: Iterable[torch.dtype] = FLOATS) -> Tensor:
+    """A dense tensor of floats, on a device that the ops have kernels for."""
+    if not isinstance(value, Tensor):
+        raise check.mistyped(
+            where,
+            f"{name} is {check.show(value)} ({type(value).__name__}); expected a torch tensor",
+        )
+    if value.layout is not torch.strided:
+        raise fault.wrong_dtype(where, name, f"{value.dtype} ({value.layout})", "a dense tensor")
+    if value.dtype not in dtypes:
+        levels = ", or uint8 levels" if torch.uint8 in dtypes else ""
+        expected = f"float32, float64, float16 or bfloat16{levels}"
+        raise fault.wrong_dtype(where, name, value.dtype, expected)
+    if value.device.type not in _DEVICES:
+        raise fault.on_a_device(where, name, value.device)
+    return value
+
+
+def same_device(where: str, first: tuple[str, Any], *others: tuple[str, Any]) -> None:
+    """Refuse tensors on several devices before anything is said about one of them alone."""
+    name, value = first
+    for other_name, other in others:
+        if not isinstance(other, Tensor) or not isinstance(value, Tensor):
+            continue
+        if other.device != value.device:
+            raise check.invalid(
+                where,
+                f"{other_name} is on device {other.device} but {name} on {value.device}; "
+                "expected them on one device",
+            )
+
+
+def shape(where: str, name: str, value: Tensor, fits: bool, expected: str) -> Tensor:
+    """A tensor whose shape is as expected."""
+    if not fits:
+        raise fault.wrong_shape(where, name, tuple(value.shape), expected)
+    return value
+
+
+def count(where: str, name: str, found: int, expected: int, like: str) -> None:
+    """Refuse lists of another length than the one they go with."""
+    if found != expected:
+        raise check.invalid(where, f"{name} has {found} entries; expected {expected}, {like}")
+
+
+def sequence(where: str, name: str, value: Any, expected: str) -> list[Any]:
+    """A list or tuple, as a list."""
+    if not isinstance(value, list | tuple):
+        raise check.mistyped(where, f"{name} is {check.show(value)}; expected {expected}")
+    return list(value)

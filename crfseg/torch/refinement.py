@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""refine() of a tensor that requires a gradient: the same model, as one differentiable op.
+
+``crfseg.refine`` has checked the arguments and comes here when it finds such a tensor; nobody else
+does.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crfseg import _explain as explain
+from crfseg import _fault as fault
+from crfseg._image import Images, Range, to_levels
+from crfseg._kernels import Kernel, Kernels
+from crfseg._native import NORMALIZATIONS
+from crfseg._results import Form
+from crfseg._scores import Scores
+from crfseg.pairwise import Bilateral, Features
+from crfseg.unary import PROBABILITY_FLOOR
+
+from .functional import mean_field
+
+_LEAST_LOG: Final = float(np.log(np.finfo(np.float32).tiny))
+_NAMES: Final = {number: name for name, number in NORMALIZATIONS.items()}
+_TO_BATCH: Final = {"CHW": (0, 1, 2), "HWC": (2, 0, 1), "HW": (0, 1), "NHW": (0, 1, 2),
+                    "NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}  # fmt: skip
+
+
+def refine_tensor(
+    where: str,
+    x: Tensor,
+    scores: Scores,
+    size: tuple[int, int],
+    form: Form,
+    kernels: Kernels,
+    images: Images,
+    scale: Range | None,
+    iterations: int,
+    tolerance: float,
+    accuracy: str,
+) -> Tensor:
+    """The refined tensor in the layout and dtype of ``x``."""
+    if tolerance > 0:
+        raise fault.not_differentiated(where, f"tolerance is {tolerance:g}", "tolerance=0")
+    _check_values(where, scores)
+    logits = _logits(x, scores, size)
+    settled = kernels.settled
+    if len({kernel.normalization for kernel in settled}) > 1:
+        raise fault.not_differentiated(
+            where, "its terms differ in normalization", "the same in all"
+        )
+    refined = mean_field(
+        logits,
+        [_features(where, kernel, size, images, scale) for kernel in settled],
+        [_coupling(kernel, logits.shape[1]) for kernel in settled],
+        iterations,
+        sigmas=[torch.tensor([axis.sigma for axis in kernel.axes]) for kernel in settled],
+        groups=[list(range(len(kernel.axes))) for kernel in settled],
+        output="logits" if form.holds == "log-probs" else "marginals",
+        normalization=_NAMES[settled[0].normalization] if settled else "symmetric",
+        accuracy=accuracy,
+    )
+    if form.holds == "log-probs":
+        refined = refined.log_softmax(1).clamp(min=_LEAST_LOG)
+    return _restored(refined.to(x.dtype), scores, form)
+
+
+def _check_values(where: str, scores: Scores) -> None:
+    if scores.kind != "probs":
+        return  # logits are looked at by the op, foreground probabilities have been
+    for i, item in enumerate(scores.items):
+        name = f"x[{i}]" if "N" in scores.layout else "x"
+        wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
+        if wrong is not None:
+            raise wrong
+
+
+def _logits(x: Tensor, scores: Scores, size: tuple[int, int]) -> Tensor:
+    """(N, C, H, W) of the image's size."""
+    layout = scores.layout
+    items = x.permute(_TO_BATCH[layout])
+    items = items if "C" in layout else items.unsqueeze(-3)
+    items = items if "N" in layout else items.unsqueeze(0)
+    if scores.alignment is not None:
+        is_corners = scores.alignment == "align-corners"
+        items = functional.interpolate(items, size, mode="bilinear", align_corners=is_corners)
+    if scores.kind == "logits":
+        return items
+    if scores.kind == "mask":
+        items = torch.cat([1 - items, items], dim=1)
+    # In float32: half precision has no room for the logarithm's slope near the floor.
+    precise = items if items.dtype == torch.float64 else items.to(torch.float32)
+    return precise.clamp(min=PROBABILITY_FLOOR).log()
+
+
+def _restored(found: Tensor, scores: Scores, form: Form) -> Tensor:
+    """From (N, C, H, W) to the caller's layout."""
+    layout = scores.layout
+    if form.holds == "foreground":
+        found = found[:, 1:]
+    if "N" not in layout:
+        found = found[0]
+    if "C" not in layout:
+        return found.squeeze(-3)
+    return found.movedim(-3, -1) if layout.endswith("C") else found
+
+
+def _features(
+    where: str,
+    kernel: Kernel,
+    size: tuple[int, int],
+    images: Images,
+    scale: Range | None,
+) -> Tensor:
+    """(N or 1, H * W, d) features, not divided by their sigmas yet."""
+    if isinstance(kernel.term, Features):
+        rows = np.asarray(kernel.term.features).reshape(1, -1, len(kernel.axes))
+        return torch.from_numpy(rows.astype(np.float32))
+    y, x = np.indices(size, np.float32)
+    places = np.stack([x, y], axis=-1).reshape(1, -1, 2)
+    if not isinstance(kernel.term, Bilateral):
+        return torch.from_numpy(places)
+    if kernel.own_image is not None:
+        given = [("Bilateral image", kernel.own_image)]
+        scale = kernel.term.image_range
+    else:
+        given = [images.for_item(i) for i in range(len(images.arrays))]
+    levels = [to_levels(where, name, one, scale) for name, one in given]
+    colours = np.stack([one.values.astype(np.float32) * np.float32(one.scale) for one in levels])
+    colours = colours.reshape(len(levels), -1, colours.shape[-1])
+    both = np.concatenate([places.repeat(len(levels), 0), colours], axis=2)
+    return torch.from_numpy(both)
+
+
+def _coupling(kernel: Kernel, n_labels: int) -> Tensor:
+    """M = -mu w; Potts and vectors are diagonals."""
+    mu: Any = kernel.compatibility
+    if mu is None:
+        return torch.full((n_labels,), kernel.weight)
+    return torch.tensor(-kernel.weight * mu if mu.ndim == 2 else kernel.weight * mu)

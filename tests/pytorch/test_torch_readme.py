@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""The README's lines on PyTorch run as printed, one block after the other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import crfseg
+
+torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
+
+README = Path(__file__).resolve().parent.parent.parent / "README.md"
+
+
+def blocks():
+    text = README.read_text(encoding="utf-8")
+    fenced = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for block in fenced if "crfseg.torch" in block]
+
+
+def test_the_lines():
+    network = torch.nn.Conv2d(3, 21, 1)
+    before = network.weight.detach().clone()
+    target = torch.randint(0, 21, (2, 16, 24))
+    target[:, ::2] = 255
+    is_labelled = target != 255
+    names = {
+        "network": network,
+        "photos": torch.randint(0, 256, (2, 3, 16, 24)).float(),
+        "target": target.where(is_labelled, 0),
+    }
+    first, second = blocks()
+    exec(compile(first, "README.md", "exec"), names)
+    assert not torch.equal(network.weight, before)
+    assert names["logits"].shape == (2, 21, 16, 24)
+    names["target"] = target
+    exec(compile(second, "README.md", "exec"), names)
+    names["loss"].backward()
+    assert names["loss"].isfinite()
+
+
+def test_it_names_what_there_is():
+    text = README.read_text(encoding="utf-8")
+    for name in crfseg.torch.__all__:
+        assert f"`{name}`" in text
