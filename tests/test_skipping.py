@@ -106,6 +106,18 @@ def test_messages_of_any_size(weight: float):
     assert (found.evaluations == 10) == (weight > 30)
 
 
+@pytest.mark.parametrize("weight", [30.0, 38.0, 60.0])
+def test_a_point_that_is_sure_is_not_outvoted(weight: float):
+    """Messages must not lift what p is held to be at least to something that counts."""
+    energies = np.full((3, 64, 64), 50, np.float32)
+    energies[1] = 0
+    energies[:, 32, 32] = 0, 100, 100
+    crf = DenseCRF(energies, [Gaussian(5.0, weight)])
+    expected = crf.infer(5, tolerance=UNMET).q
+    for skip in (True, False):
+        np.testing.assert_allclose(crf.infer(5, skip=skip).q, expected, rtol=0, atol=1e-5)
+
+
 # --- what is promised -----------------------------------------------------------------------------
 
 

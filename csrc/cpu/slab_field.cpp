@@ -102,9 +102,7 @@ void SlabField::fetch_rows(std::int64_t strip, kernels::SlabPass* pass, Work* wo
       room += to_lines(rows.lattice().local_rows(strip) * rows.width());
     }
   }
-  for (const float value : reach) {
-    work->growth.push_back(std::exp2(std::min(value, kernels::log2_largest)));
-  }
+  for (const float value : reach) work->growth.push_back(std::exp2(value));
   pass->incoming = work->incoming.data();
   pass->growth = work->growth.data();
 }

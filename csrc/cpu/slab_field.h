@@ -33,8 +33,7 @@ class SlabField {
 
   static constexpr float tolerance = 1e-5F;
 
-  // Whether all messages are sums of what is not negative, label by label, and not bound to be too
-  // large.
+  // Whether all messages are sums of what is not negative, label by label.
   static bool apply(const Kernels& kernels, int n_labels);
 
   SlabField(const UnarySupply& unary, const Kernels& kernels, const Strips& strips, int n_labels,

@@ -199,13 +199,13 @@ float scale(const float* in, Columns columns, const float* factor, const float* 
       for (int x = 0; x < B::W; ++x) {
         const V value = load<V>(from + x * B::lanes) * by[x];
         store<V>(to + x * B::lanes, value);
-        top[x] = maximum(top[x], value * by_weight);
+        top[x] = maximum(value * by_weight, top[x]);  // in this order no NaN hides the others
       }
     }
     for (int x = 0; x < B::W; ++x) {
       float lanes[B::lanes];
       store<V>(lanes, top[x]);
-      for (const float value : lanes) largest = maximum(largest, value);
+      for (const float value : lanes) largest = maximum(value, largest);
     }
   });
   return largest;

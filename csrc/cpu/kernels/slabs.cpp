@@ -18,8 +18,6 @@ namespace kernels {
 namespace CRFSEG_ISA {
 
 constexpr int lanes = Lanes<Wide>::count;
-// Sums from here on may have been cut off: exponents are held below log2_largest.
-constexpr float largest_sum = 4.6e18F;  // 2^62
 
 struct Batch {
   std::int64_t index, first;
@@ -79,19 +77,23 @@ CRFSEG_INLINE const float* whole(const float* values, int n, float* room) {
   return room;
 }
 
-// Rows p e^m in place of rows m log2(e), and their sums added to `sum`.
+// Rows p e^m in place of rows m log2(e), and their sums added to `sum`. Returns the largest
+// exponent, at least 0.
 template <class V, int width>
-CRFSEG_APART void weigh_rows(const float* p, int n, float* rows, float* sum) {
+CRFSEG_APART float weigh_rows(const float* p, int n, float* rows, float* sum) {
   float more[most_batched];
+  V most = {};
   reduce_each<Sum>(rows, n, width, V{}, more,
                    [&](int, float* place, auto vector) __attribute__((always_inline)) {
                      typedef decltype(vector) Vector;
-                     const Vector m = minimum(load<Vector>(place), Vector{} + log2_largest);
+                     const Vector m = load<Vector>(place);
+                     most = accumulated<Max>(most, m);
                      const Vector e = load<Vector>(p + (place - rows)) * exp2_bounded(m);
                      store(place, e);
                      return e;
                    });
   for_points(n, [&](int i) { store(sum + i, load<Wide>(sum + i) + load<Wide>(more + i)); });
+  return across<Max>(most);
 }
 
 template <class V, int width>
@@ -250,7 +252,8 @@ CRFSEG_INLINE float most_weight(const SlabPass& pass, const Batch& b, int slab) 
 }
 
 // Weighs the labels of a slab at every point and adds up what they weigh.
-CRFSEG_INLINE void weigh_slab(const SlabPass& pass, const Batch& b, int slab, float* sum) {
+CRFSEG_INLINE void weigh_slab(SlabPass* to, const Batch& b, int slab, float* sum) {
+  const SlabPass& pass = *to;
   const Slab& labels = pass.slabs[slab];
   const std::int64_t floats = std::int64_t{b.n} * labels.width;
   float* rows = slab_rows(pass, slab);
@@ -269,7 +272,8 @@ CRFSEG_INLINE void weigh_slab(const SlabPass& pass, const Batch& b, int slab, fl
   }
   slice_slab(pass, b, slab, rows);
   for_width(labels.width, [&](auto vector, auto width) __attribute__((always_inline)) {
-    weigh_rows<decltype(vector), decltype(width)::value>(p, b.n, rows, sum);
+    const float most = weigh_rows<decltype(vector), decltype(width)::value>(p, b.n, rows, sum);
+    if (!(most < log2_largest)) to->overflows = true;
   });
 }
 
@@ -279,11 +283,10 @@ CRFSEG_INLINE void weigh_batch(SlabPass* pass, const Batch& b, float* sum) {
   for (int g = 0; g < pass->n_slabs; ++g) {
     pass->is_live[g] = !(most_weight(*pass, b, g) < pass->tolerance * least);
     if (!pass->is_live[g]) continue;
-    weigh_slab(*pass, b, g, sum);
+    weigh_slab(pass, b, g, sum);
     least = over_points<Min>(sum, b.n);
     pass->evaluated += std::int64_t{b.n} * pass->slabs[g].n_labels;
   }
-  if (!(over_points<Max>(sum, b.n) < largest_sum)) pass->overflows = true;
 }
 
 CRFSEG_INLINE void scale_rows(const float* factor, int n, int width, float* rows) {
