@@ -25,6 +25,7 @@ from strategies import Array, Problem, problems
 
 LARGEST, MEAN, LABELS = 5e-4, 1e-5, 0.9999
 TOLERANCE = 1e-5  # of a point's mass, for each group left out (csrc/cpu/slab_field.h)
+TOGETHER = 10 * TOLERANCE
 GROUP = 16
 UNMET = 1e-30  # a tolerance for which every point has to be watched
 
@@ -197,6 +198,15 @@ def test_labels_are_left_out_where_they_are_not():
     found = DenseCRF(energies, [Gaussian()]).infer()
     assert found.evaluations <= 10 * 34 / 64
     assert (found.q[left, :, :120].sum(axis=0) > 1 - TOLERANCE * 4).all()
+
+
+def test_many_groups_hold_no_more_together():
+    """Each of 250 groups by itself could be left out."""
+    probs = np.full((4000, 16, 16), 0.9 * TOLERANCE / GROUP, np.float32)
+    probs[0] = 1 - probs[1:].sum(axis=0)
+    crf = DenseCRF(-np.log(probs), [Gaussian(weight=0.01)])
+    full = crf.infer(2, skip=False).q
+    np.testing.assert_allclose(crf.infer(2).q, full, rtol=0, atol=1.1 * TOGETHER)
 
 
 def test_labels_that_had_no_mass_come_back():

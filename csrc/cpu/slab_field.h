@@ -7,8 +7,8 @@
 // The first maximum stays as it is. The second is at most that over the rows of vertices, which are
 // copied for every strip anyway: points read means of them (Scales::of_rows). Z_i is at least what
 // the slabs weigh that have been evaluated before. A slab is left out of an iteration where the
-// bound is below the tolerance; nothing is assumed of earlier iterations, and nothing is remembered
-// for later ones.
+// bound is below the tolerance, and those of all that are left out together below ten times that;
+// nothing is assumed of earlier iterations, and nothing is remembered for later ones.
 //
 // That messages of a slab are small where it is left out is what makes p e^m, without the usual
 // maximum taken out, a good way to write the softmax; and so is that they are not negative. Where

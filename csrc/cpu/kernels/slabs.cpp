@@ -224,6 +224,15 @@ CRFSEG_INLINE void splat_slab(const SlabPass& pass, const Batch& b, int slab, co
   }
 }
 
+// Of what weighs `least` or more: whether a slab that weighs at most `most` can be left out, and
+// with those before it. Of very many labels what is left out would add up.
+CRFSEG_INLINE bool leaves_out(const SlabPass& pass, float most, float least, float* left_out) {
+  const float little = pass.tolerance * least;
+  if (!(most < little && *left_out + most < 10.0F * little)) return false;
+  *left_out += most;
+  return true;
+}
+
 void slab_start(SlabPass* pass) {
   for_batches(*pass, [&](const Batch& b) {
     read_batch(*pass, b);
@@ -237,8 +246,9 @@ void slab_start(SlabPass* pass) {
     }
     const float least = over_points<Min>(total, b.n);
     for_points(b.n, [&](int i) { store(total + i, 1.0F / load<Wide>(total + i)); });
+    float left_out = 0.0F;
     for (int g = 0; g < pass->n_slabs; ++g) {
-      if (mass[g] < pass->tolerance * least) continue;
+      if (leaves_out(*pass, mass[g], least, &left_out)) continue;
       const Slab& slab = pass->slabs[g];
       const float* p = slab.p != nullptr ? slab.p + b.first * slab.width : slab_rows(*pass, g);
       splat_slab(*pass, b, g, p, total);
@@ -279,9 +289,9 @@ CRFSEG_INLINE void weigh_slab(SlabPass* to, const Batch& b, int slab, float* sum
 
 // Leaves in `sum` what all labels weigh together at each point.
 CRFSEG_INLINE void weigh_batch(SlabPass* pass, const Batch& b, float* sum) {
-  float least = 0.0F;
+  float least = 0.0F, left_out = 0.0F;
   for (int g = 0; g < pass->n_slabs; ++g) {
-    pass->is_live[g] = !(most_weight(*pass, b, g) < pass->tolerance * least);
+    pass->is_live[g] = !leaves_out(*pass, most_weight(*pass, b, g), least, &left_out);
     if (!pass->is_live[g]) continue;
     weigh_slab(pass, b, g, sum);
     least = over_points<Min>(sum, b.n);
