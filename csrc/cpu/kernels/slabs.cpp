@@ -192,8 +192,8 @@ CRFSEG_INLINE void slice_slab(const SlabPass& pass, const Batch& b, int slab, fl
   }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Points points = points_of(pass.messages[k], b);
-    slice_rows(points.at, Everyone{}, points.scale, incoming[k * pass.n_slabs],
-               k > 0 ? rows : nullptr, b.n, width, rows);
+    slice_rows(points.at, points.scale, incoming[k * pass.n_slabs], k > 0 ? rows : nullptr, b.n,
+               width, rows);
   }
 }
 
@@ -220,7 +220,7 @@ CRFSEG_INLINE void splat_slab(const SlabPass& pass, const Batch& b, int slab, co
   }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Points here = points(k);
-    splat_rows(here.at, Everyone{}, here.scale, rows, b.n, width, outgoing[k * pass.n_slabs]);
+    splat_rows(here.at, here.scale, rows, b.n, width, outgoing[k * pass.n_slabs]);
   }
 }
 
