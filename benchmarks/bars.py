@@ -44,7 +44,7 @@ FINE = 2.5  # accuracy="fine": times as fast as the peer
 BASELINE = 2.5  # baseline instructions: times as fast as the peer
 AVX2 = 0.8  # AVX2's share of AVX-512's speed
 
-# "fine" departs from the peer on purpose; skipping is held to full evaluation.
+# "fine" departs from the peer on purpose; leaving labels out is held to full evaluation.
 WITH_PEER = Agreement(0.9985, 1e-3, 1.0)
 FINE_WITH_PEER = Agreement(0.98, 1e-2, 1.0)
 WITH_FULL = Agreement(0.9999, 1e-5, 5e-4)
@@ -120,7 +120,7 @@ def speed_verdicts(outcomes: Iterable[Outcome]) -> Iterator[Verdict]:
 
 
 def case_verdicts(outcome: Outcome) -> Iterator[Verdict]:
-    """What every case is held to: memory where it can be measured, and what skipping costs."""
+    """What every case is held to: memory where it can be measured, the cost of leaving out."""
     where = f"{outcome.case} {outcome.parameters}"
     for row in outcome.default_rows():
         threads = with_threads(row.threads)
@@ -131,7 +131,7 @@ def case_verdicts(outcome: Outcome) -> Iterator[Verdict]:
             yield Verdict(what, row.peak_ratio, PEAK_MEMORY, at_most=True)
     if {DEFAULT_ENTRY, FULL} <= outcome.rounds.reports.keys():
         ratio = outcome.rounds.times_as_fast(DEFAULT_ENTRY, FULL)
-        yield Verdict(f"{where}, skipping, times as fast as without", ratio, SKIPPING)
+        yield Verdict(f"{where}, labels left out, times as fast as without", ratio, SKIPPING)
 
 
 def headline_verdicts(outcome: Outcome) -> Iterator[Verdict]:

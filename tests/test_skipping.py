@@ -25,6 +25,7 @@ from strategies import Array, Problem, problems
 
 LARGEST, MEAN, LABELS = 5e-4, 1e-5, 0.9999
 TOLERANCE = 1e-5  # of a point's mass, for each group left out (csrc/cpu/slab_field.h)
+TOGETHER = 10 * TOLERANCE
 GROUP = 16
 UNMET = 1e-30  # a tolerance for which every point has to be watched
 
@@ -106,6 +107,18 @@ def test_messages_of_any_size(weight: float):
     assert (found.evaluations == 10) == (weight > 30)
 
 
+@pytest.mark.parametrize("weight", [30.0, 38.0, 60.0])
+def test_a_point_that_is_sure_is_not_outvoted(weight: float):
+    """Messages must not lift what p is held to be at least to something that counts."""
+    energies = np.full((3, 64, 64), 50, np.float32)
+    energies[1] = 0
+    energies[:, 32, 32] = 0, 100, 100
+    crf = DenseCRF(energies, [Gaussian(5.0, weight)])
+    expected = crf.infer(5, tolerance=UNMET).q
+    for skip in (True, False):
+        np.testing.assert_allclose(crf.infer(5, skip=skip).q, expected, rtol=0, atol=1e-5)
+
+
 # --- what is promised -----------------------------------------------------------------------------
 
 
@@ -185,6 +198,15 @@ def test_labels_are_left_out_where_they_are_not():
     found = DenseCRF(energies, [Gaussian()]).infer()
     assert found.evaluations <= 10 * 34 / 64
     assert (found.q[left, :, :120].sum(axis=0) > 1 - TOLERANCE * 4).all()
+
+
+def test_many_groups_hold_no_more_together():
+    """Each of 250 groups by itself could be left out."""
+    probs = np.full((4000, 16, 16), 0.9 * TOLERANCE / GROUP, np.float32)
+    probs[0] = 1 - probs[1:].sum(axis=0)
+    crf = DenseCRF(-np.log(probs), [Gaussian(weight=0.01)])
+    full = crf.infer(2, skip=False).q
+    np.testing.assert_allclose(crf.infer(2).q, full, rtol=0, atol=1.1 * TOGETHER)
 
 
 def test_labels_that_had_no_mass_come_back():

@@ -65,7 +65,7 @@ SlabField::SlabField(const UnarySupply& unary, const Kernels& kernels, const Str
       tolerance_(skip ? tolerance : 0.0F),
       supply_(unary, strips, n_labels, width, most_together(kernels, strips), p),
       batch_(batch_of(supply_.n_slabs())),
-      batches_per_strip_((strips.size + batch_ - 1) / batch_),
+      batches_per_strip_((std::min(strips.size, strips.n_points) + batch_ - 1) / batch_),
       mass_(strips.count * batches_per_strip_ * supply_.n_slabs()),
       top_(supply_.needs_top() ? strips.n_points : 0),
       scratch_(scratch_size(supply_.n_slabs(), batch_) +
@@ -74,7 +74,7 @@ SlabField::SlabField(const UnarySupply& unary, const Kernels& kernels, const Str
   for (FieldKernel* kernel : kernels_) kernel->hold_slabs(supply_);
 }
 
-kernels::SlabPass SlabField::pass(std::int64_t strip, const Result& result, Work* work) const {
+kernels::SlabPass SlabField::pass(std::int64_t strip, const Result& result, Work* work) {
   const std::int64_t begin = strips_.begin(strip);
   work->slabs = supply_.slabs(strip);
   work->is_live.resize(work->slabs.size());
@@ -87,8 +87,8 @@ kernels::SlabPass SlabField::pass(std::int64_t strip, const Result& result, Work
   pass.place = supply_.place();
   pass.messages = work->messages.data();
   pass.n_messages = static_cast<int>(kernels_.size());
-  pass.mass = const_cast<float*>(mass_.data()) + strip * batches_per_strip_ * pass.n_slabs;
-  pass.top = top_.size() > 0 ? const_cast<float*>(top_.data()) + begin : nullptr;
+  pass.mass = mass_.data() + strip * batches_per_strip_ * pass.n_slabs;
+  pass.top = top_.size() > 0 ? top_.data() + begin : nullptr;
   pass.scratch = work->loan.data();
   pass.is_live = work->is_live.data();
   pass.batch = batch_;
@@ -110,9 +110,7 @@ void SlabField::fetch_rows(std::int64_t strip, kernels::SlabPass* pass, Work* wo
       room += to_lines(rows.lattice().local_rows(strip) * rows.width());
     }
   }
-  for (const float value : reach) {
-    work->growth.push_back(std::exp2(std::min(value, kernels::log2_largest)));
-  }
+  for (const float value : reach) work->growth.push_back(std::exp2(value));
   pass->incoming = work->incoming.data();
   pass->growth = work->growth.data();
 }

@@ -7,8 +7,8 @@
 // The first maximum stays as it is. The second is at most that over the rows of vertices, which are
 // copied for every strip anyway: points read means of them (Scales::of_rows). Z_i is at least what
 // the slabs weigh that have been evaluated before. A slab is left out of an iteration where the
-// bound is below the tolerance; nothing is assumed of earlier iterations, and nothing is remembered
-// for later ones.
+// bound is below the tolerance, and those of all that are left out together below ten times that;
+// nothing is assumed of earlier iterations, and nothing is remembered for later ones.
 //
 // That messages of a slab are small where it is left out is what makes p e^m, without the usual
 // maximum taken out, a good way to write the softmax; and so is that they are not negative. Where
@@ -33,8 +33,7 @@ class SlabField {
 
   static constexpr float tolerance = 1e-5F;
 
-  // Whether all messages are sums of what is not negative, label by label, and not bound to be too
-  // large.
+  // Whether all messages are sums of what is not negative, label by label.
   static bool apply(const Kernels& kernels, int n_labels);
 
   SlabField(const UnarySupply& unary, const Kernels& kernels, const Strips& strips, int n_labels,
@@ -60,7 +59,7 @@ class SlabField {
   };
   struct Work;
 
-  kernels::SlabPass pass(std::int64_t strip, const Result& result, Work* work) const;
+  kernels::SlabPass pass(std::int64_t strip, const Result& result, Work* work);
   void fetch_rows(std::int64_t strip, kernels::SlabPass* pass, Work* work) const;
   void clear_rows(std::int64_t strip, kernels::SlabPass* pass, Work* work) const;
   bool evaluate(bool is_last, bool is_kept, const Result& result);

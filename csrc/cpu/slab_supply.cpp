@@ -10,7 +10,7 @@
 namespace crfseg {
 namespace {
 
-constexpr std::int64_t sampled = 4096;  // points at most
+constexpr std::int64_t sampled = 4096;  // points or cells, about
 constexpr std::int64_t run = 8;         // neighbours that are looked at together
 constexpr int most_held = 2;            // slabs
 constexpr float log2_e = 1.44269504F;
@@ -27,6 +27,7 @@ UnarySupply without_rows(UnarySupply unary, std::int64_t n_points, int n_labels,
 }
 
 // Adds up the squares of the probabilities that entries stand for: many small ones weigh little.
+// Nobody has looked at the entries: NaN, which has no order, counts nothing.
 template <class Entry>
 void add_squares(UnaryKind kind, Entry entry, std::vector<double>* mass) {
   const auto n = static_cast<int>(mass->size());
@@ -36,7 +37,7 @@ void add_squares(UnaryKind kind, Entry entry, std::vector<double>* mass) {
   const bool is_probability = kind == UnaryKind::probabilities;
   for (int a = 0; a < n; ++a) {
     const float p = is_probability ? entry(a) : std::exp(sign * entry(a) - top);
-    (*mass)[a] += static_cast<double>(p * p);
+    if (p > 0.0F) (*mass)[a] += static_cast<double>(p * p);
   }
 }
 
@@ -44,7 +45,8 @@ std::vector<double> masses(const UnarySupply& unary, std::int64_t n_points, int 
   std::vector<double> mass(static_cast<std::size_t>(n_labels));
   if (unary.coarse) {
     const CoarseScores& scores = *unary.coarse;
-    for (std::int64_t i = 0; i < scores.n_cells(); ++i) {
+    const std::int64_t step = std::max<std::int64_t>(1, scores.n_cells() / sampled);
+    for (std::int64_t i = 0; i < scores.n_cells(); i += step) {
       const float* row = scores.cell(i);
       add_squares(unary.kind, [row](int a) { return row[a]; }, &mass);
     }

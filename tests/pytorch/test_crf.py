@@ -59,7 +59,7 @@ def test_it_is_refine_to_begin_with(rng, normalization):
         returns="probs",
         normalization=normalization,
     )
-    torch.testing.assert_close(crf(logits, image).detach(), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(crf(logits, image).detach(), expected, rtol=0, atol=3e-4)
 
 
 def test_fewer_iterations_in_training(rng):

@@ -74,8 +74,8 @@ CRFSEG_INLINE void add_messages(const FieldPass& pass, std::int64_t first, int n
   for (int k = 0; k < pass.n_messages; ++k) {
     const Message& m = pass.messages[k];
     if (m.incoming == nullptr) continue;
-    slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
-               base, n, pass.width, t);
+    slice_rows(from_point(m.at, first), from_point(m.slice_scale, first), m.incoming, base, n,
+               pass.width, t);
     base = t;
     if (m.self != nullptr) exclude_self(pass, m, first, n, t);
   }
@@ -105,8 +105,7 @@ CRFSEG_INLINE void pass_batch(FieldPass* pass, std::int64_t first, int n, float*
   for (int k = 0; k < pass->n_messages; ++k) {
     const Message& m = pass->messages[k];
     if (m.outgoing == nullptr) continue;
-    splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), t, n, width,
-               m.outgoing);
+    splat_rows(from_point(m.at, first), from_point(m.splat_scale, first), t, n, width, m.outgoing);
   }
 }
 

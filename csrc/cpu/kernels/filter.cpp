@@ -49,12 +49,12 @@ CRFSEG_INLINE float* row_of(B block, float* rows, const std::uint32_t* entry) {
 
 void slice(Corners at, const float* scale, const float* rows, std::int64_t n, int width,
            float* values) {
-  slice_rows(at, Everyone{}, scale, rows, nullptr, n, width, values);
+  slice_rows(at, scale, rows, nullptr, n, width, values);
 }
 
 void splat(Corners at, const float* scale, const float* values, std::int64_t n, int width,
            float* rows) {
-  splat_rows(at, Everyone{}, scale, values, n, width, rows);
+  splat_rows(at, scale, values, n, width, rows);
 }
 
 // Sums run on, and each is stored: to tell where chains end would take a jump that is hard to
@@ -199,13 +199,13 @@ float scale(const float* in, Columns columns, const float* factor, const float* 
       for (int x = 0; x < B::W; ++x) {
         const V value = load<V>(from + x * B::lanes) * by[x];
         store<V>(to + x * B::lanes, value);
-        top[x] = maximum(top[x], value * by_weight);
+        top[x] = maximum(value * by_weight, top[x]);  // in this order no NaN hides the others
       }
     }
     for (int x = 0; x < B::W; ++x) {
       float lanes[B::lanes];
       store<V>(lanes, top[x]);
-      for (const float value : lanes) largest = maximum(largest, value);
+      for (const float value : lanes) largest = maximum(value, largest);
     }
   });
   return largest;

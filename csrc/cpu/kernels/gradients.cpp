@@ -193,8 +193,8 @@ CRFSEG_INLINE void gather(const AdjointPass& pass, const AdjointKernel& kernel, 
   float* coupled = filtered + pass.batch * width;
   if (kernel.filtered != nullptr) note_corners<V>(pass, kernel, first, n, coupled);
   if (kernel.moments == nullptr && !pass.goes_on) return;
-  slice_rows(from_point(kernel.at, first), Everyone{}, from_point(kernel.splat_scale, first),
-             kernel.adjoint, nullptr, n, width, filtered);
+  slice_rows(from_point(kernel.at, first), from_point(kernel.splat_scale, first), kernel.adjoint,
+             nullptr, n, width, filtered);
   if (kernel.moments != nullptr) {
     note_moments<V>(kernel, filtered, pass.q + first * width, n, pass.n_labels, width);
   }
@@ -245,12 +245,12 @@ CRFSEG_INLINE void splat_next(const AdjointPass& pass, std::int64_t first, int n
     const AdjointKernel& kernel = pass.kernels[k];
     const Corners at = from_point(kernel.at, first);
     if (kernel.adjoint_out != nullptr) {
-      splat_rows(at, Everyone{}, from_point(kernel.slice_scale, first), delta, n, pass.width,
+      splat_rows(at, from_point(kernel.slice_scale, first), delta, n, pass.width,
                  kernel.adjoint_out);
     }
     if (kernel.filtered_out != nullptr) {
-      splat_rows(at, Everyone{}, from_point(kernel.splat_scale, first),
-                 pass.next_q + first * pass.width, n, pass.width, kernel.filtered_out);
+      splat_rows(at, from_point(kernel.splat_scale, first), pass.next_q + first * pass.width, n,
+                 pass.width, kernel.filtered_out);
     }
   }
 }

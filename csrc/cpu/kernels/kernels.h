@@ -21,10 +21,10 @@ constexpr int most_batched = 32;    // points that are worked on at a time
 // become denormal numbers, which are slow. Results at the bound are taken for 0 where they are
 // read.
 constexpr float smallest = 8.2718061e-25F;
-// p = softmax(-U) is taken to be at least 2^-60 of its largest, or 0. Messages are exponents up to
-// the largest of floats.
-constexpr float log2_least_start = -60.0F, log2_impossible = -1000.0F;
-constexpr float log2_largest = 126.0F;
+// p = softmax(-U) is taken to be at least 2^-72 of its largest, or 0. Messages up to 2^48 lift that
+// to no more than 2^-24 of the mass, and what they leave of it, 2^-120, is not denormal.
+constexpr float log2_least_start = -72.0F, log2_impossible = -1000.0F;
+constexpr float log2_largest = 48.0F;
 
 // How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of
 // it.

@@ -75,15 +75,6 @@ CRFSEG_INLINE void prefetch_row(const float* row) {
   __builtin_prefetch(row + 16);  // a cache line on: rows of 24 floats straddle two
 }
 
-// Which points a loop goes through: the first ones, or those listed.
-struct Everyone {
-  std::int64_t operator[](std::int64_t p) const { return p; }
-};
-struct Listed {
-  const std::uint32_t* point;
-  std::int64_t operator[](std::int64_t p) const { return point[p]; }
-};
-
 // Rows of corners as wide as they are.
 template <class Row>
 CRFSEG_INLINE const Row* rows_from(const Corners& at, std::int64_t point) {
@@ -93,10 +84,6 @@ CRFSEG_INLINE const Row* rows_from(const Corners& at, std::int64_t point) {
   } else {
     return at.wide_row + i;
   }
-}
-
-CRFSEG_INLINE std::uint32_t row_at(const Corners& at, std::int64_t i) {
-  return at.row != nullptr ? at.row[i] : at.wide_row[i];
 }
 
 template <int C, class Row>
@@ -124,17 +111,15 @@ CRFSEG_INLINE void for_corners(const Corners& at, F&& f) {
   for_number_of_corners<std::uint32_t>(at.corners, f);
 }
 
-// values[p] = base[p] + scale * sum over corners of weight * rows[corner], scale and corners those
-// of points[p]; no base is zero.
-template <class B, class Kind, class Points>
-CRFSEG_APART void slice_block(B block, Corners at, Points points, const float* scale,
-                              const float* rows, const float* base, std::int64_t n, float* values) {
+// values[p] = base[p] + scale * sum over corners of weight * rows[corner]; no base is zero.
+template <class B, class Kind>
+CRFSEG_APART void slice_block(B block, Corners at, const float* scale, const float* rows,
+                              const float* base, std::int64_t n, float* values) {
   typedef typename B::V V;
   const int corners = Kind::corners > 0 ? Kind::corners : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
-    const std::int64_t point = points[p];
-    const auto* row = rows_from<typename Kind::Index>(at, point);
-    const float* weight = at.weight + point * corners;
+    const auto* row = rows_from<typename Kind::Index>(at, p);
+    const float* weight = at.weight + p * corners;
     V sum[B::W];
     const float* source = rows + block.row(row[0]);
     for (int x = 0; x < B::W; ++x) sum[x] = load<V>(source + x * B::lanes) * weight[0];
@@ -142,7 +127,7 @@ CRFSEG_APART void slice_block(B block, Corners at, Points points, const float* s
       source = rows + block.row(row[j]);
       for (int x = 0; x < B::W; ++x) sum[x] += load<V>(source + x * B::lanes) * weight[j];
     }
-    const float factor = scale != nullptr ? scale[point] : 1.0F;
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
     float* target = values + block.row(p);
     if (base != nullptr && base != values) prefetch_row(base + block.row(p + prefetch_points));
     const float* start = base != nullptr ? base + block.row(p) : nullptr;
@@ -153,16 +138,15 @@ CRFSEG_APART void slice_block(B block, Corners at, Points points, const float* s
   }
 }
 
-template <class B, class Kind, class Points>
-CRFSEG_APART void splat_block(B block, Corners at, Points points, const float* scale,
-                              const float* values, std::int64_t n, float* rows) {
+template <class B, class Kind>
+CRFSEG_APART void splat_block(B block, Corners at, const float* scale, const float* values,
+                              std::int64_t n, float* rows) {
   typedef typename B::V V;
   const int corners = Kind::corners > 0 ? Kind::corners : at.corners;
   for (std::int64_t p = 0; p < n; ++p) {
-    const std::int64_t point = points[p];
-    const auto* row = rows_from<typename Kind::Index>(at, point);
-    const float* weight = at.weight + point * corners;
-    const float factor = scale != nullptr ? scale[point] : 1.0F;
+    const auto* row = rows_from<typename Kind::Index>(at, p);
+    const float* weight = at.weight + p * corners;
+    const float factor = scale != nullptr ? scale[p] : 1.0F;
     const float* source = values + block.row(p);
     V value[B::W];
     for (int x = 0; x < B::W; ++x) value[x] = load<V>(source + x * B::lanes) * factor;
@@ -176,22 +160,20 @@ CRFSEG_APART void splat_block(B block, Corners at, Points points, const float* s
   }
 }
 
-template <class Points>
-CRFSEG_INLINE void slice_rows(Corners at, Points points, const float* scale, const float* rows,
-                              const float* base, std::int64_t n, int width, float* values) {
+CRFSEG_INLINE void slice_rows(Corners at, const float* scale, const float* rows, const float* base,
+                              std::int64_t n, int width, float* values) {
   for_rows(width, [&](auto block) {
     for_corners(at, [&](auto kind) {
-      slice_block<decltype(block), decltype(kind)>(block, at, points, scale, rows, base, n, values);
+      slice_block<decltype(block), decltype(kind)>(block, at, scale, rows, base, n, values);
     });
   });
 }
 
-template <class Points>
-CRFSEG_INLINE void splat_rows(Corners at, Points points, const float* scale, const float* values,
-                              std::int64_t n, int width, float* rows) {
+CRFSEG_INLINE void splat_rows(Corners at, const float* scale, const float* values, std::int64_t n,
+                              int width, float* rows) {
   for_rows(width, [&](auto block) {
     for_corners(at, [&](auto kind) {
-      splat_block<decltype(block), decltype(kind)>(block, at, points, scale, values, n, rows);
+      splat_block<decltype(block), decltype(kind)>(block, at, scale, values, n, rows);
     });
   });
 }

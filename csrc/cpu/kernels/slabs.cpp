@@ -18,8 +18,6 @@ namespace kernels {
 namespace CRFSEG_ISA {
 
 constexpr int lanes = Lanes<Wide>::count;
-// Sums from here on may have been cut off: exponents are held below log2_largest.
-constexpr float largest_sum = 4.6e18F;  // 2^62
 
 struct Batch {
   std::int64_t index, first;
@@ -81,19 +79,23 @@ CRFSEG_INLINE const float* whole(const float* values, int n, float* room) {
   return room;
 }
 
-// Rows p e^m in place of rows m log2(e), and their sums added to `sum`.
+// Rows p e^m in place of rows m log2(e), and their sums added to `sum`. Returns the largest
+// exponent, at least 0.
 template <class V, int width>
-CRFSEG_APART void weigh_rows(const float* p, int n, float* rows, float* sum) {
+CRFSEG_APART float weigh_rows(const float* p, int n, float* rows, float* sum) {
   float more[most_batched];
+  V most = {};
   reduce_each<Sum>(rows, n, width, V{}, more,
                    [&](int, float* place, auto vector) __attribute__((always_inline)) {
                      typedef decltype(vector) Vector;
-                     const Vector m = minimum(load<Vector>(place), Vector{} + log2_largest);
+                     const Vector m = load<Vector>(place);
+                     most = accumulated<Max>(most, m);
                      const Vector e = load<Vector>(p + (place - rows)) * exp2_bounded(m);
                      store(place, e);
                      return e;
                    });
   for_points(n, [&](int i) { store(sum + i, load<Wide>(sum + i) + load<Wide>(more + i)); });
+  return across<Max>(most);
 }
 
 template <class V, int width>
@@ -192,8 +194,8 @@ CRFSEG_INLINE void slice_slab(const SlabPass& pass, const Batch& b, int slab, fl
   }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Points points = points_of(pass.messages[k], b);
-    slice_rows(points.at, Everyone{}, points.scale, incoming[k * pass.n_slabs],
-               k > 0 ? rows : nullptr, b.n, width, rows);
+    slice_rows(points.at, points.scale, incoming[k * pass.n_slabs], k > 0 ? rows : nullptr, b.n,
+               width, rows);
   }
 }
 
@@ -220,8 +222,17 @@ CRFSEG_INLINE void splat_slab(const SlabPass& pass, const Batch& b, int slab, co
   }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Points here = points(k);
-    splat_rows(here.at, Everyone{}, here.scale, rows, b.n, width, outgoing[k * pass.n_slabs]);
+    splat_rows(here.at, here.scale, rows, b.n, width, outgoing[k * pass.n_slabs]);
   }
+}
+
+// Of what weighs `least` or more: whether a slab that weighs at most `most` can be left out, and
+// with those before it. Of very many labels what is left out would add up.
+CRFSEG_INLINE bool leaves_out(const SlabPass& pass, float most, float least, float* left_out) {
+  const float little = pass.tolerance * least;
+  if (!(most < little && *left_out + most < 10.0F * little)) return false;
+  *left_out += most;
+  return true;
 }
 
 void slab_start(SlabPass* pass) {
@@ -237,8 +248,9 @@ void slab_start(SlabPass* pass) {
     }
     const float least = over_points<Min>(total, b.n);
     for_points(b.n, [&](int i) { store(total + i, 1.0F / load<Wide>(total + i)); });
+    float left_out = 0.0F;
     for (int g = 0; g < pass->n_slabs; ++g) {
-      if (mass[g] < pass->tolerance * least) continue;
+      if (leaves_out(*pass, mass[g], least, &left_out)) continue;
       const Slab& slab = pass->slabs[g];
       const float* p = slab.p != nullptr ? slab.p + b.first * slab.width : slab_rows(*pass, g);
       splat_slab(*pass, b, g, p, total);
@@ -252,7 +264,8 @@ CRFSEG_INLINE float most_weight(const SlabPass& pass, const Batch& b, int slab) 
 }
 
 // Weighs the labels of a slab at every point and adds up what they weigh.
-CRFSEG_INLINE void weigh_slab(const SlabPass& pass, const Batch& b, int slab, float* sum) {
+CRFSEG_INLINE void weigh_slab(SlabPass* to, const Batch& b, int slab, float* sum) {
+  const SlabPass& pass = *to;
   const Slab& labels = pass.slabs[slab];
   const std::int64_t floats = std::int64_t{b.n} * labels.width;
   float* rows = slab_rows(pass, slab);
@@ -271,21 +284,21 @@ CRFSEG_INLINE void weigh_slab(const SlabPass& pass, const Batch& b, int slab, fl
   }
   slice_slab(pass, b, slab, rows);
   for_width(labels.width, [&](auto vector, auto width) __attribute__((always_inline)) {
-    weigh_rows<decltype(vector), decltype(width)::value>(p, b.n, rows, sum);
+    const float most = weigh_rows<decltype(vector), decltype(width)::value>(p, b.n, rows, sum);
+    if (!(most < log2_largest)) to->overflows = true;
   });
 }
 
 // Leaves in `sum` what all labels weigh together at each point.
 CRFSEG_INLINE void weigh_batch(SlabPass* pass, const Batch& b, float* sum) {
-  float least = 0.0F;
+  float least = 0.0F, left_out = 0.0F;
   for (int g = 0; g < pass->n_slabs; ++g) {
-    pass->is_live[g] = !(most_weight(*pass, b, g) < pass->tolerance * least);
+    pass->is_live[g] = !leaves_out(*pass, most_weight(*pass, b, g), least, &left_out);
     if (!pass->is_live[g]) continue;
-    weigh_slab(*pass, b, g, sum);
+    weigh_slab(pass, b, g, sum);
     least = over_points<Min>(sum, b.n);
     pass->evaluated += std::int64_t{b.n} * pass->slabs[g].n_labels;
   }
-  if (!(over_points<Max>(sum, b.n) < largest_sum)) pass->overflows = true;
 }
 
 CRFSEG_INLINE void scale_rows(const float* factor, int n, int width, float* rows) {

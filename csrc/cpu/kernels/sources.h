@@ -57,38 +57,6 @@ CRFSEG_INLINE void mix_rows(const CoarseSource& from, std::int64_t first, int n,
   }
 }
 
-// Probabilities raised to the least of their column, and each row divided by its sum. Rows are
-// taken in whole groups.
-template <class V>
-CRFSEG_APART void normalize_block(const float* least, int n, int width, float* rows) {
-  const int lanes = Lanes<V>::count;
-  V part[Lanes<V>::count];
-  for (int first = 0; first < n; first += lanes) {
-    float* group = rows + first * std::int64_t{width};
-    for (int p = 0; p < lanes; ++p) {
-      V sum = {};
-      for (int x = 0; x < width; x += lanes) {
-        const V value = maximum(load<V>(group + p * width + x), load<V>(least + x));
-        store<V>(group + p * width + x, value);
-        sum += value;
-      }
-      part[p] = sum;
-    }
-    const V inverse = 1.0F / reduce_rows<Sum>(part);
-    for (int p = 0; p < lanes; ++p) {
-      for (int x = 0; x < width; x += lanes) {
-        float* place = group + p * width + x;
-        store<V>(place, load<V>(place) * inverse[p]);
-      }
-    }
-  }
-}
-
-CRFSEG_INLINE void normalize_mixed(const float* least, int n, int width, float* rows) {
-  if (width == 4) return normalize_block<V4>(least, n, width, rows);
-  normalize_block<Wide>(least, n, width, rows);
-}
-
 // Padding is not probable at all; no matter how large messages are, nothing must go there.
 CRFSEG_INLINE V4 log_or_zero(V4 p) { return p > 0.0F ? log_positive(p) : V4{} + log_zero; }
 

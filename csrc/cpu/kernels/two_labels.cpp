@@ -62,8 +62,8 @@ CRFSEG_INLINE void add_messages(const TwoLabelsPass& pass, std::int64_t first, i
     return;
   }
   for (int k = 0; k < pass.n_messages; ++k) {
-    slice_rows(from_point(m[k].at, first), Everyone{}, from_point(m[k].slice_scale, first),
-               m[k].incoming, base, n, 1, z);
+    slice_rows(from_point(m[k].at, first), from_point(m[k].slice_scale, first), m[k].incoming, base,
+               n, 1, z);
     base = z;
   }
 }
@@ -80,8 +80,7 @@ CRFSEG_INLINE void splat_difference(const TwoLabelsPass& pass, std::int64_t firs
   }
   for (int k = 0; k < pass.n_messages; ++k) {
     const Message& m = pass.messages[k];
-    splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), s, n, 1,
-               m.outgoing);
+    splat_rows(from_point(m.at, first), from_point(m.splat_scale, first), s, n, 1, m.outgoing);
   }
 }
 

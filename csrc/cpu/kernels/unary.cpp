@@ -132,17 +132,6 @@ CRFSEG_INLINE void store_rows(const Wide* block, int count, int width, int label
   }
 }
 
-// Rows that start from clipped probabilities: divided by their sums.
-CRFSEG_INLINE void normalize_rows(Wide total, int count, int width, float* rows) {
-  const Wide inverse = 1.0F / total;
-  for (int lane = 0; lane < count; ++lane) {
-    for (int x = 0; x < width; x += 4) {
-      float* place = rows + lane * width + x;
-      store<V4>(place, load<V4>(place) * inverse[lane]);
-    }
-  }
-}
-
 // What is read of up to `lanes` points.
 struct Tile {
   const LabelStrip* in;
@@ -151,8 +140,8 @@ struct Tile {
   int count, n_labels, width;
 };
 
-// What rows hold: -U, or of probabilities softmax(-U) or themselves.
-enum class Form { logs, start, values };
+// What rows hold: -U, or probabilities themselves.
+enum class Form { logs, values };
 
 template <UnaryKind kind, Form form>
 CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
@@ -161,8 +150,7 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
   constexpr bool logs = form == Form::logs;
   const Wide shift =
       logs ? shift_of(*tile.in, kind, tile.first, tile.count, n_labels, stats) : Wide{};
-  const Wide floor = Wide{} + tile.clip;
-  Wide total = {}, clipped_total = {};
+  Wide total = {};
   Wide least = Wide{} + stats->low;
   Lanes<Wide>::Int suspect = {}, possible = {};
   for (int label = 0; label < tile.width; label += lanes) {  // padding as well
@@ -175,19 +163,11 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
       possible |= value <= largest;
       least = least < value ? least : value;
       total += value;
-      if (logs) {
-        block[i] = log_of<kind>(value, tile.clip, shift);
-      } else if (form == Form::values) {
-        block[i] = value;
-      } else {
-        block[i] = value > tile.clip ? value : floor;
-        clipped_total += block[i];
-      }
+      block[i] = logs ? log_of<kind>(value, tile.clip, shift) : value;
     }
     transpose(block);
     store_rows(block, tile.count, tile.width, label, rows);
   }
-  if (form == Form::start) normalize_rows(clipped_total, tile.count, tile.width, rows);
   if (kind == UnaryKind::foreground) return;  // its caller has looked at it
   if (any(suspect) || any(possible == 0) || any(least < stats->low)) {
     note_values(*tile.in, kind, tile.first, tile.count, n, n_labels, stats);

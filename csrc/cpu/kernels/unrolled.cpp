@@ -58,8 +58,8 @@ CRFSEG_INLINE void find_logits(const UnrolledPass& pass, std::int64_t first, int
   for (int k = 0; k < pass.n_kernels; ++k) {
     const UnrolledKernel& m = pass.kernels[k];
     if (m.incoming == nullptr) continue;
-    slice_rows(from_point(m.at, first), Everyone{}, from_point(m.slice_scale, first), m.incoming,
-               base, n, pass.width, z);
+    slice_rows(from_point(m.at, first), from_point(m.slice_scale, first), m.incoming, base, n,
+               pass.width, z);
     base = z;
   }
   if (base != z) copy(base, static_cast<std::int64_t>(n) * pass.width, z);
@@ -86,8 +86,7 @@ CRFSEG_INLINE void unrolled_batch(UnrolledPass* pass, std::int64_t first, int n,
   for (int k = 0; k < pass->n_kernels; ++k) {
     const UnrolledKernel& m = pass->kernels[k];
     if (m.outgoing == nullptr) continue;
-    splat_rows(from_point(m.at, first), Everyone{}, from_point(m.splat_scale, first), t, n, width,
-               m.outgoing);
+    splat_rows(from_point(m.at, first), from_point(m.splat_scale, first), t, n, width, m.outgoing);
   }
 }
 
