@@ -164,10 +164,11 @@ class DenseCRF:
                 It calms updates that oscillate.
             start: (C, *spatial) marginals to start from; None for softmax(-U).
             trace: whether to record the free energy of every step (one more filter per step).
-            skip: leave labels out of an iteration at points where, all together in their group of
-                16, they are known to have less than 1e-5 of the mass. False evaluates every label
-                at every point every time; so do ``tolerance``, ``damping``, ``start``, ``trace``,
-                ``exclude_self``, a matrix for compatibility, and terms that repel.
+            skip: leave labels out of all iterations but the last at points where, all together in
+                their group of 16, they are known to have less than 1e-5 of the mass. False
+                evaluates every label at every point every time; so do ``tolerance``, ``damping``,
+                ``start``, ``trace``, ``exclude_self``, a matrix for compatibility, and terms that
+                repel.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.

@@ -93,8 +93,7 @@ def refine(
         iterations: mean-field updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
         skip: leave labels out where they are known to have next to no mass, see
-            ``DenseCRF.infer``; ``tolerance=0, skip=False`` evaluates every label everywhere, and so
-            does what returns logits.
+            ``DenseCRF.infer``; ``tolerance=0, skip=False`` evaluates every label everywhere.
         normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.
         accuracy: "fast", or "fine" for a filter closer to the exact Gaussian at a higher cost.
         upsample: "auto" stretches scores bilinearly to the image where their sizes are related by
@@ -168,10 +167,8 @@ def refine(
     memory.require(_WHERE, _in_words(array, unaries, kernels), item_bytes + result_bytes)
     with memory.explained(_WHERE, f"x of shape {array.shape}"):
         result = Result(form, scores, size, unaries.n_labels)
-        # Logarithms would tell next to nothing from nothing.
-        may_skip = skip and form.holds != "log-probs"
         items = Items(
-            _WHERE, size, unaries, kernels, images, scale, result, iterations, tolerance, may_skip
+            _WHERE, size, unaries, kernels, images, scale, result, iterations, tolerance, skip
         )
         items.refine(n_items, n_threads, item_bytes)
     return restore(result.array)

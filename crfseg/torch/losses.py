@@ -211,6 +211,11 @@ def _mask(where: str, name: str, value: Any, like: Tensor, size: tuple[int, int]
     fits = whole.ndim == 4 and whole.shape[0] == n_items and whole.shape[1] == 1
     fits = fits and whole.shape[2] == height and whole.shape[3] == width
     arguments.shape(where, name, mask, fits, f"({n_items}, {height}, {width})")
+    values_are_known = not torch.compiler.is_compiling() and mask.device.type != "meta"
+    if values_are_known and bool(((mask != 0) & (mask != 1)).any()):
+        raise check.invalid(
+            where, f"{name} has other values than 0 and 1; expected a mask, such as target == 255"
+        )
     return whole.to(torch.float32)
 
 

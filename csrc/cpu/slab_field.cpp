@@ -145,6 +145,8 @@ bool SlabField::evaluate(bool is_last, bool is_kept, const Result& result) {
     kernels::SlabPass pass = this->pass(s, result, &work);
     fetch_rows(s, &pass, &work);
     if (!is_last) clear_rows(s, &pass, &work);
+    // Marginals that are handed out are those of all labels, lest any is 0 that is not impossible.
+    if (is_kept || result.out) pass.tolerance = 0.0F;
     pass.last = is_last;
     pass.keep = is_kept;
     active_kernels().slab_step(&pass);

@@ -62,11 +62,14 @@ void check_both_ways(MeanField* field) {
   labels_are_the_most_probable(full);
 }
 
-// One lattice, or a pair that is walked together, the larger one first.
-void add_kernels(MeanField* field, bool both) {
-  const auto symmetric = crfseg::Normalization::symmetric;
-  if (both) field->add_kernel(lattice_of(field->n_points(), 5), symmetric, 4.0F, {}, false, 1);
-  field->add_kernel(lattice_of(field->n_points(), 2), symmetric, 3.0F, {}, false, 1);
+// Lattices of these dimensions: one of 5 and one of 2 are walked together, whichever comes first.
+using Dims = std::vector<int>;
+
+void add_kernels(MeanField* field, const Dims& dims) {
+  for (const int dim : dims) {
+    field->add_kernel(lattice_of(field->n_points(), dim), crfseg::Normalization::symmetric, 3.0F,
+                      {}, false, 1);
+  }
 }
 
 constexpr int numbers_of_labels[] = {2, 4, 5, 9, 16, 17, 21, 40, 70};
@@ -90,7 +93,7 @@ std::vector<float> scores_of(UnaryKind kind, std::int64_t n, int n_labels) {
   return scores;
 }
 
-void arrays_of_every_kind_and_layout(bool both) {
+void arrays_of_every_kind_and_layout(const Dims& dims) {
   for (const std::int64_t n : numbers_of_points) {
     for (const int n_labels : numbers_of_labels) {
       for (const auto kind : {UnaryKind::energies, UnaryKind::logits, UnaryKind::probabilities}) {
@@ -100,7 +103,7 @@ void arrays_of_every_kind_and_layout(bool both) {
           rows[std::size_t(i % n * n_labels + i / n)] = planes[std::size_t(i)];
         }
         MeanField field(n, n_labels);
-        add_kernels(&field, both);
+        add_kernels(&field, dims);
         field.lend_unary({planes.data(), n_labels, n, n, 1}, kind, 1e-5F);
         check_both_ways(&field);
         field.lend_unary({rows.data(), n_labels, n, 1, n_labels}, kind, 1e-5F);
@@ -137,7 +140,7 @@ void coarse_scores() {
     for (const auto kind : {UnaryKind::logits, UnaryKind::probabilities}) {
       const auto scores = scores_of(kind, 54, n_labels);
       MeanField field(41 * 67, n_labels);
-      add_kernels(&field, true);
+      add_kernels(&field, {5, 2});
       field.set_coarse_unary({scores.data(), n_labels, 54, 54, 1}, grid, kind, 1e-5F, 1);
       check_both_ways(&field);
     }
@@ -150,7 +153,7 @@ void hard_labels() {
     std::vector<std::int32_t> labels(4099);
     for (auto& label : labels) label = std::int32_t(random.bits() % 80) - 3;
     MeanField field(4099, n_labels);
-    add_kernels(&field, true);
+    add_kernels(&field, {5, 2});
     field.lend_labels(labels.data(), {0.1F, 8.0F, 1.0F, n_labels > 2 ? 1 : -1});
     check_both_ways(&field);
   }
@@ -165,8 +168,11 @@ int main() {
     coarse_scores();
     hard_labels();
     labels_are_left_out();
-    if (isa == best) arrays_of_every_kind_and_layout(false);
-    arrays_of_every_kind_and_layout(true);
+    arrays_of_every_kind_and_layout({5, 2});
+    if (isa != best) continue;
+    for (const Dims& dims : {Dims{2}, Dims{3, 3}, Dims{2, 5, 3}}) {
+      arrays_of_every_kind_and_layout(dims);
+    }
   }
   return check::result();
 }

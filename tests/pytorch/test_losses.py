@@ -171,3 +171,15 @@ def test_they_say_what_they_are():
         "DenseCRFLoss(sigma_xy=100.0, sigma_rgb=15.0, weight=1e-07, scale=0.5)"
     )
     assert repr(GatedCRFLoss()) == "GatedCRFLoss(sigma_xy=6.0, sigma_rgb=25.5, weight=0.1)"
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0, -1.0, float("nan")])
+@pytest.mark.parametrize("name", ["source", "destination"])
+def test_gates_are_masks(name: str, value: float) -> None:
+    """A label map instead of a mask, or a gate of NaN, would train nothing and say nothing."""
+    probs = torch.full((1, 2, 6, 6), 0.5)
+    image = torch.zeros(1, 3, 6, 6)
+    gate = torch.ones(1, 6, 6)
+    gate[0, 2, 3] = value
+    with pytest.raises(ValueError, match=rf"{name} has other values than 0 and 1"):
+        GatedCRFLoss()(probs, image, **{name: gate})
