@@ -91,13 +91,12 @@ void FieldKernel::hold_difference() {
 }
 
 void FieldKernel::hold_slabs(const SlabSupply& labels) {
-  constexpr float log2_e = 1.44269504F;
   held_ = Held::slabs;
   rows_.clear();
   for (int g = 0; g < labels.n_slabs(); ++g) {
     const kernels::Slab& slab = labels.slab(g);
     std::vector<float> factor(static_cast<std::size_t>(slab.width), 0.0F);
-    for (int i = 0; i < slab.n_labels; ++i) factor[i] = log2_e * factor_[slab.label[i]];
+    for (int i = 0; i < slab.n_labels; ++i) factor[i] = kernels::log2_e * factor_[slab.label[i]];
     rows_.emplace_back(*lattice_, slab.width, factor);
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inference with labels in slabs of up to 16, of which a batch of points leaves out those that do
-// not matter to it. With p = softmax(-U) and m = -sum_k w_k mu_k K~_k Q,
+// Inference with labels in slabs of 16 (or up to 24 in one), of which a batch of points leaves out
+// those that do not matter to it. With p = softmax(-U) and m = -sum_k w_k mu_k K~_k Q,
 //   Q' = p e^m / Z,  Z = sum over labels of p e^m,
 // and of a slab S a batch of points i knows a bound before it has read any of it:
 //   sum over S of Q'_i < (max over i of sum over S of p_i) (max over i and S of e^m) / Z_i.
@@ -72,7 +72,7 @@ class SlabField {
   int batch_;
   std::int64_t batches_per_strip_;
   Buffer<float> mass_;  // (strips, batches, slabs)
-  Buffer<float> top_;   // (n_points) of mixed logits
+  Buffer<float> top_;   // (n_points) what is taken out of logits and energies
   Scratch scratch_;
   std::int64_t evaluated_ = 0;
 };

@@ -13,7 +13,6 @@ namespace {
 constexpr std::int64_t sampled = 4096;  // points or cells, about
 constexpr std::int64_t run = 8;         // neighbours that are looked at together
 constexpr int most_held = 2;            // slabs
-constexpr float log2_e = 1.44269504F;
 
 // Rows behind the last point can be read in groups.
 constexpr std::int64_t spare_rows = kernels::most_batched;
@@ -95,7 +94,7 @@ SlabSupply::SlabSupply(const UnarySupply& unary, const Strips& strips, int n_lab
 void SlabSupply::cut(int n_labels, int most) {
   for (int first = 0; first < n_labels; first += most) {
     const int n = std::min(n_labels - first, most);
-    const int width = row_width(n) == 1 ? 4 : row_width(n);
+    const int width = std::max(4, row_width(n));
     slabs_.push_back({order_.data() + first, first, n, width, nullptr, nullptr, nullptr});
     width_ += width;
   }
@@ -115,7 +114,7 @@ bool SlabSupply::needs_top() const {
 }
 
 void SlabSupply::hold_cells(const CoarseScores& scores) {
-  const float factor = mixes_logits() ? log2_e : 1.0F;
+  const float factor = mixes_logits() ? kernels::log2_e : 1.0F;
   cells_.resize(scores.n_cells() * width_);
   least_.resize(width_);
   std::fill(least_.begin(), least_.end(), 0.0F);

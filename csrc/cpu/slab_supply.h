@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Labels in slabs of up to 16, and what their p = softmax(-U) is read from or made of.
+// Labels in slabs of 16 (or up to 24 in one), and what their p = softmax(-U) is read from or made
+// of.
 //
 // Slabs are for leaving labels out, so labels that are left out together had better be together:
 // those with the most mass come first. Of those p is held; the others are read from the caller's

@@ -15,7 +15,8 @@ namespace kernels {
 constexpr int simplex_batch = 64;  // points whose simplices are found at a time
 constexpr int max_corners = 17;
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
-constexpr int most_batched = 32;    // points that are worked on at a time
+constexpr float log2_e = 1.44269504F;
+constexpr int most_batched = 32;  // points that are worked on at a time
 
 // Nothing is less probable than this, 2^-80: products of weights and probabilities then never
 // become denormal numbers, which are slow. Results at the bound are taken for 0 where they are

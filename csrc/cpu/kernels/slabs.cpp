@@ -71,9 +71,9 @@ CRFSEG_INLINE float over_points(const float* values, int n) {
   return across<Op>(all);
 }
 
-// Of points that nobody has numbers of there is one: what the caller holds may end anywhere.
+// The numbers of n points in whole vectors: in memory they may end anywhere.
 CRFSEG_INLINE const float* whole(const float* values, int n, float* room) {
-  if (values == nullptr || n % lanes == 0) return values;
+  if (n % lanes == 0) return values;
   __builtin_memcpy(room, values, sizeof(float) * n);
   for (int i = n; i < most_batched; ++i) room[i] = 1.0F;
   return room;

@@ -266,7 +266,6 @@ CRFSEG_INLINE void for_vectors(int width, F&& f) {
   for (; x < width; x += Lanes<V>::count) f(V{}, x);
 }
 
-constexpr float log2_e = 1.44269504F;
 // Whether x * y - z is one operation, rounded once: even where x * y and z are large and near.
 #if defined(__FMA__) || defined(__aarch64__)
 constexpr bool fuses_multiply_add = true;
