@@ -147,7 +147,6 @@ bool SlabField::evaluate(bool is_last, bool is_kept, const Result& result) {
     if (!is_last) clear_rows(s, &pass, &work);
     // Marginals that are handed out are those of all labels, lest any is 0 that is not impossible.
     if (is_kept || result.out) pass.tolerance = 0.0F;
-    pass.last = is_last;
     pass.keep = is_kept;
     active_kernels().slab_step(&pass);
     evaluated[s] = pass.evaluated;

@@ -40,27 +40,32 @@ void add_squares(UnaryKind kind, Entry entry, std::vector<double>* mass) {
   }
 }
 
+void add_cells(const CoarseScores& scores, UnaryKind kind, std::vector<double>* mass) {
+  const std::int64_t step = std::max<std::int64_t>(1, scores.n_cells() / sampled);
+  for (std::int64_t i = 0; i < scores.n_cells(); i += step) {
+    const float* row = scores.cell(i);
+    add_squares(kind, [row](int a) { return row[a]; }, mass);
+  }
+}
+
+void add_point(const UnarySupply& unary, std::int64_t p, std::vector<double>* mass) {
+  if (!unary.labels) {
+    return add_squares(unary.kind, [&](int a) { return unary.values(a, p); }, mass);
+  }
+  const std::int32_t label = *unary.labels->from(p).label;
+  if (label >= 0 && label < static_cast<std::int64_t>(mass->size())) (*mass)[label] += 1.0;
+}
+
 std::vector<double> masses(const UnarySupply& unary, std::int64_t n_points, int n_labels) {
   std::vector<double> mass(static_cast<std::size_t>(n_labels));
   if (unary.coarse) {
-    const CoarseScores& scores = *unary.coarse;
-    const std::int64_t step = std::max<std::int64_t>(1, scores.n_cells() / sampled);
-    for (std::int64_t i = 0; i < scores.n_cells(); i += step) {
-      const float* row = scores.cell(i);
-      add_squares(unary.kind, [row](int a) { return row[a]; }, &mass);
-    }
+    add_cells(*unary.coarse, unary.kind, &mass);
     return mass;
   }
   const std::int64_t step = std::max(run, n_points / (sampled / run) / run * run);
   for (std::int64_t first = 0; first < n_points; first += step) {
-    for (std::int64_t p = first; p < std::min(first + run, n_points); ++p) {
-      if (unary.labels) {
-        const std::int32_t label = *unary.labels->from(p).label;
-        if (label >= 0 && label < n_labels) mass[label] += 1.0;
-      } else {
-        add_squares(unary.kind, [&](int a) { return unary.values(a, p); }, &mass);
-      }
-    }
+    const std::int64_t last = std::min(first + run, n_points);
+    for (std::int64_t p = first; p < last; ++p) add_point(unary, p, &mass);
   }
   return mass;
 }

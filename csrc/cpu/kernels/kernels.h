@@ -180,15 +180,14 @@ struct SlabPass {
   const Message* messages;
   int n_messages;
   const float** incoming;  // (n_messages, n_slabs) rows of messages times log2(e)
-  float** outgoing;     // (n_messages, n_slabs) rows to which Q is added, but not in the last pass
-  const float* growth;  // (n_slabs) a bound on e^message
-  float* mass;          // (batches, n_slabs) a bound on the sum of p, for every point
-  float* top;           // (n) the largest of logits, the lowest of energies; or null
-  float* scratch;       // (n_slabs + 1, batch, widest_slab), behind it (n_slabs, batch)
+  float** outgoing;        // (n_messages, n_slabs) rows to which Q is added; null in the last pass
+  const float* growth;     // (n_slabs) a bound on e^message
+  float* mass;             // (batches, n_slabs) a bound on the sum of p, for every point
+  float* top;              // (n) the largest of logits, the lowest of energies; or null
+  float* scratch;          // (n_slabs + 1, batch, widest_slab), behind it (n_slabs, batch)
   unsigned char* is_live;  // (n_slabs)
   int batch;               // points worked on at a time, a multiple of 8
   float tolerance;         // a slab is left out where it holds less of every point's mass
-  bool last;
   bool keep;               // in the last pass: Q takes the place of p
   LabelStrip out;          // .data null: not wanted
   std::int32_t* labels;    // (n) or null

@@ -138,7 +138,7 @@ CRFSEG_INLINE void mix_slab(const SlabPass& pass, const Slab& slab, const Batch&
 }
 
 CRFSEG_INLINE bool mixes_logits(const SlabPass& pass) {
-  return pass.unary.coarse.rows != nullptr && pass.top != nullptr;
+  return pass.unary.coarse.rows != nullptr && pass.unary.kind == UnaryKind::logits;
 }
 
 // p of the labels of a slab, up to a factor per point, where no rows hold it.
@@ -347,7 +347,7 @@ void slab_step(SlabPass* pass) {
     float sum[most_batched] = {};
     weigh_batch(pass, b, sum);
     for_points(b.n, [&](int i) { store(sum + i, 1.0F / load<Wide>(sum + i)); });
-    if (pass->last) return finish_batch(*pass, b, sum);
+    if (pass->outgoing == nullptr) return finish_batch(*pass, b, sum);
     for (int g = 0; g < pass->n_slabs; ++g) {
       if (pass->is_live[g]) splat_slab(*pass, b, g, slab_rows(*pass, g), sum);
     }

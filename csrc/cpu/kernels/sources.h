@@ -68,14 +68,14 @@ CRFSEG_INLINE void log_mixed(const float* least, int n, int width, float* rows) 
   }
 }
 
-// Rows of -U or of softmax(-U), which `table` tells.
-CRFSEG_INLINE void label_rows(const LabelSource& from, const LabelTable& table, std::int64_t first,
-                              int n, int n_labels, int width, float* rows) {
+// Rows of -U.
+CRFSEG_INLINE void label_rows(const LabelSource& from, std::int64_t first, int n, int n_labels,
+                              int width, float* rows) {
   for (int p = 0; p < n; ++p, rows += width) {
     const std::int32_t label = from.label[first + p];
     const bool is_known = label >= 0 && label < n_labels;
-    copy_row(is_known ? table.others : table.unknown, width, rows);
-    if (is_known) rows[label] = table.given;
+    copy_row(is_known ? from.logs.others : from.logs.unknown, width, rows);
+    if (is_known) rows[label] = from.logs.given;
   }
 }
 

@@ -78,6 +78,36 @@ CRFSEG_INLINE void note_off(UnaryStats* stats, Wide total, std::int64_t first, i
   }
 }
 
+// What is looked for in the values of a tile.
+struct Findings {
+  Lanes<Wide>::Int suspect, possible;
+  Wide least, total;
+};
+
+CRFSEG_INLINE Findings no_findings(const UnaryStats& stats) {
+  Findings found{};
+  found.least += stats.low;
+  return found;
+}
+
+CRFSEG_INLINE void look_at(Wide value, Findings* found) {
+  found->suspect |= !(absolute(value) <= largest);
+  found->possible |= value <= largest;
+  found->least = found->least < value ? found->least : value;
+  found->total += value;
+}
+
+// What all values of a tile were found to be. Who lends foreground has looked at it.
+CRFSEG_INLINE void note(const Findings& found, const LabelStrip& in, UnaryKind kind,
+                        std::int64_t first, int count, std::int64_t n, int n_labels,
+                        UnaryStats* stats) {
+  if (kind == UnaryKind::foreground) return;
+  if (any(found.suspect) || any(found.possible == 0) || any(found.least < stats->low)) {
+    note_values(in, kind, first, count, n, n_labels, stats);
+  }
+  if (kind == UnaryKind::probabilities) note_off(stats, found.total, first, count);
+}
+
 // log(sum over labels of exp): what turns logits into log-probabilities.
 CRFSEG_INLINE Wide log_sum(const LabelStrip& in, std::int64_t first, int count, int n_labels) {
   Wide top = read_tile(in, first, count, 0);
@@ -150,29 +180,20 @@ CRFSEG_INLINE void read_tile_rows(const Tile& tile, std::int64_t n, float* rows,
   constexpr bool logs = form == Form::logs;
   const Wide shift =
       logs ? shift_of(*tile.in, kind, tile.first, tile.count, n_labels, stats) : Wide{};
-  Wide total = {};
-  Wide least = Wide{} + stats->low;
-  Lanes<Wide>::Int suspect = {}, possible = {};
+  Findings found = no_findings(*stats);
   for (int label = 0; label < tile.width; label += lanes) {  // padding as well
     Wide block[lanes];
     for (int i = 0; i < lanes; ++i) {
       block[i] = Wide{} + (logs ? log_zero : 0.0F);
       if (label + i >= n_labels) continue;
       const Wide value = read_label<kind>(*tile.in, tile.first, tile.count, label + i);
-      suspect |= !(absolute(value) <= largest);
-      possible |= value <= largest;
-      least = least < value ? least : value;
-      total += value;
+      look_at(value, &found);
       block[i] = logs ? log_of<kind>(value, tile.clip, shift) : value;
     }
     transpose(block);
     store_rows(block, tile.count, tile.width, label, rows);
   }
-  if (kind == UnaryKind::foreground) return;  // its caller has looked at it
-  if (any(suspect) || any(possible == 0) || any(least < stats->low)) {
-    note_values(*tile.in, kind, tile.first, tile.count, n, n_labels, stats);
-  }
-  if (kind == UnaryKind::probabilities) note_off(stats, total, tile.first, tile.count);
+  note(found, *tile.in, kind, tile.first, tile.count, n, n_labels, stats);
 }
 
 // Labels lie far apart: ask for what the next batch reads of each.
@@ -198,12 +219,6 @@ CRFSEG_INLINE Wide best_of(const LabelStrip& in, UnaryKind kind, std::int64_t fi
   return best;
 }
 
-// What is looked for in the values of a tile.
-struct Findings {
-  Lanes<Wide>::Int suspect, possible;
-  Wide least, total;
-};
-
 // Rows of p of a slab's labels, and their sum.
 template <UnaryKind kind>
 CRFSEG_INLINE Wide read_slab_rows(const SlabPass& pass, const Slab& slab, std::int64_t first,
@@ -213,10 +228,7 @@ CRFSEG_INLINE Wide read_slab_rows(const SlabPass& pass, const Slab& slab, std::i
     Wide block[lanes] = {};
     for (int i = 0; i < lanes && x + i < slab.n_labels; ++i) {
       const Wide value = read_label<kind>(pass.unary.values, first, count, slab.label[x + i]);
-      found->suspect |= !(absolute(value) <= largest);
-      found->possible |= value <= largest;
-      found->least = found->least < value ? found->least : value;
-      found->total += value;
+      look_at(value, found);
       block[i] = start_of<kind>(value, pass.unary.clip, best);
       sum += block[i];
     }
@@ -240,7 +252,7 @@ CRFSEG_APART void read_batch_of(const SlabPass& pass, std::int64_t batch_first, 
   for (int i = 0; i < n; i += lanes) {
     const std::int64_t first = batch_first + i;
     const int count = n - i < lanes ? n - i : lanes;
-    Findings found{{}, {}, Wide{} + pass.stats->low, {}};
+    Findings found = no_findings(*pass.stats);
     Wide best = {};
     if (!is_probability(kind)) {
       best = best_of(in, kind, first, count, pass.n_labels);
@@ -251,11 +263,7 @@ CRFSEG_APART void read_batch_of(const SlabPass& pass, std::int64_t batch_first, 
                   read_slab_rows<kind>(pass, pass.slabs[g], first, count, best,
                                        place_of(pass, g, batch_first, i), &found));
     }
-    if (kind == UnaryKind::foreground) continue;  // its caller has looked at it
-    if (any(found.suspect) || any(found.possible == 0) || any(found.least < pass.stats->low)) {
-      note_values(in, kind, first, count, pass.unary.n_points, pass.n_labels, pass.stats);
-    }
-    if (kind == UnaryKind::probabilities) note_off(pass.stats, found.total, first, count);
+    note(found, in, kind, first, count, pass.unary.n_points, pass.n_labels, pass.stats);
   }
 }
 
@@ -340,7 +348,7 @@ void read_unary(const UnarySource& from, std::int64_t first, int n, int n_labels
   if (from.rows != nullptr) {
     copy(from.rows + first * width, static_cast<std::int64_t>(n) * width, rows);
   } else if (from.labels.label != nullptr) {
-    label_rows(from.labels, from.labels.logs, first, n, n_labels, width, rows);
+    label_rows(from.labels, first, n, n_labels, width, rows);
   } else if (from.coarse.rows != nullptr) {
     mix_rows(from.coarse, first, n, width, rows);
     if (is_probability(from.kind)) log_mixed(from.coarse.least, n, width, rows);
