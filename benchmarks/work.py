@@ -35,8 +35,8 @@ def flops(n_labels: int) -> int:
 
 
 def streamed_bytes(n_labels: int) -> int:
-    """Per pixel and iteration: the unary row, then a number and a weight for each corner."""
-    return 4 * LANES * vectors(n_labels) + 8 * CORNERS
+    """Per pixel and iteration: the unary row, then a number (16 bits) and a weight per corner."""
+    return 4 * LANES * vectors(n_labels) + 6 * CORNERS
 
 
 def flops_of_peak(n_labels: int) -> float:

@@ -73,7 +73,7 @@ void add_kernels(MeanField* field, const Dims& dims) {
 }
 
 constexpr int numbers_of_labels[] = {2, 4, 5, 9, 16, 17, 21, 40, 70};
-constexpr std::int64_t numbers_of_points[] = {1, 7, 8, 33, 4099};
+constexpr std::int64_t numbers_of_points[] = {1, 7, 8, 33};  // in one strip
 
 // Sure of one label each, so that others can be left out; as energies, logits or probabilities.
 std::vector<float> scores_of(UnaryKind kind, std::int64_t n, int n_labels) {
@@ -93,25 +93,46 @@ std::vector<float> scores_of(UnaryKind kind, std::int64_t n, int n_labels) {
   return scores;
 }
 
-void arrays_of_every_kind_and_layout(const Dims& dims) {
-  for (const std::int64_t n : numbers_of_points) {
-    for (const int n_labels : numbers_of_labels) {
-      for (const auto kind : {UnaryKind::energies, UnaryKind::logits, UnaryKind::probabilities}) {
-        const auto planes = scores_of(kind, n, n_labels);
-        std::vector<float> rows(planes.size());
-        for (std::int64_t i = 0; i < n * n_labels; ++i) {
-          rows[std::size_t(i % n * n_labels + i / n)] = planes[std::size_t(i)];
-        }
-        MeanField field(n, n_labels);
-        add_kernels(&field, dims);
-        field.lend_unary({planes.data(), n_labels, n, n, 1}, kind, 1e-5F);
-        check_both_ways(&field);
-        field.lend_unary({rows.data(), n_labels, n, 1, n_labels}, kind, 1e-5F);
-        check_both_ways(&field);
-        field.set_unary({planes.data(), n_labels, n, n, 1}, kind, 1e-5F, 1);
-        check_both_ways(&field);
-      }
+void arrays_of_every_kind_and_layout(std::int64_t n, int n_labels, const Dims& dims) {
+  for (const auto kind : {UnaryKind::energies, UnaryKind::logits, UnaryKind::probabilities}) {
+    const auto planes = scores_of(kind, n, n_labels);
+    std::vector<float> rows(planes.size());
+    for (std::int64_t i = 0; i < n * n_labels; ++i) {
+      rows[std::size_t(i % n * n_labels + i / n)] = planes[std::size_t(i)];
     }
+    MeanField field(n, n_labels);
+    add_kernels(&field, dims);
+    field.lend_unary({planes.data(), n_labels, n, n, 1}, kind, 1e-5F);
+    check_both_ways(&field);
+    field.lend_unary({rows.data(), n_labels, n, 1, n_labels}, kind, 1e-5F);
+    check_both_ways(&field);
+    field.set_unary({planes.data(), n_labels, n, n, 1}, kind, 1e-5F, 1);
+    check_both_ways(&field);
+  }
+}
+
+void any_number_of_points_and_labels(const Dims& dims) {
+  for (const int n_labels : numbers_of_labels) {
+    for (const std::int64_t n : numbers_of_points) {
+      arrays_of_every_kind_and_layout(n, n_labels, dims);
+    }
+  }
+  for (const int n_labels : {5, 21, 70}) arrays_of_every_kind_and_layout(4099, n_labels, dims);
+}
+
+// More rows in a strip than 16 bits count.
+void strips_of_many_rows() {
+  const std::int64_t n = 4096;
+  const auto features = check::Random(3).uniforms(n * 16, -40.0F, 40.0F);
+  const auto lattice = std::make_shared<Lattice>(features.data(), n, 16, std::vector<int>{}, 1, 1);
+  CHECK(lattice->wide_corner_row[0].size() > 0);
+  for (const int n_labels : {5, 40}) {
+    const auto scores = scores_of(UnaryKind::logits, n, n_labels);
+    MeanField field(n, n_labels);
+    field.add_kernel(lattice, crfseg::Normalization::symmetric, 3.0F, {}, false, 1);
+    add_kernels(&field, {2});
+    field.lend_unary({scores.data(), n_labels, n, n, 1}, UnaryKind::logits, 1e-5F);
+    check_both_ways(&field);
   }
 }
 
@@ -168,10 +189,11 @@ int main() {
     coarse_scores();
     hard_labels();
     labels_are_left_out();
-    arrays_of_every_kind_and_layout({5, 2});
+    strips_of_many_rows();
+    any_number_of_points_and_labels({5, 2});
     if (isa != best) continue;
     for (const Dims& dims : {Dims{2}, Dims{3, 3}, Dims{2, 5, 3}}) {
-      arrays_of_every_kind_and_layout(dims);
+      any_number_of_points_and_labels(dims);
     }
   }
   return check::result();
