@@ -9,9 +9,11 @@
 //   delta    = Q (G - <G, Q>) over labels          dLoss/dX   += delta
 //   R_k      = K~_k^T delta                        dLoss/dM_k += R_k^T Q^t, summed over points
 //   G        = sum_k R_k M_k                       (dLoss/dQ^t)
-// K~^T blurs the axes in reverse. Because <delta, K~ Q> = <K~^T delta, Q>, nothing but Q^t is kept
-// of a step, and a step back costs one filter per kernel like a step forth. Gradients of features
-// ask for K~ Q^t once more; see FeatureGradient.
+// K~^T blurs the axes in reverse, so that a step back costs one filter per kernel like a step
+// forth. Couplings act on rows of vertices, of which there are fewer than points, and so do their
+// gradients: with S the splat and B the blur, R_k^T Q^t = (S delta)^T (B S Q^t), a product of rows
+// that are there on the way back and of rows that the way forth leaves: Q^t and B S Q^t are what is
+// kept of a step. Gradients of features need nothing else; see FeatureGradient.
 //
 // At a fixed point Q* = softmax(X + sum M K~ Q*) the same steps, with Q* for every Q^t, are the
 // Neumann series of implicit differentiation: they go on until delta has died away.
@@ -121,11 +123,14 @@ class UnrolledField {
   class Return;
 
   float forth(const Step& step);
-  void exchange(int threads);
+  void exchange(int threads, int keep);
   Unrolling go(LabelView<const float> unary, LabelView<float> out);
+  int place_of(int t) const { return options_.fixed_point ? 0 : t; }
   bool is_kept(int t) const;
   float* room_for(int t);
+  bool keeps_sums(int t) const;
   const float* marginals(int t, int threads);
+  void find_sums(int t, int threads);
   void forget(int t);
 
   std::mutex mutex_;  // one way at a time: they share what follows

@@ -323,7 +323,8 @@ def test_instruction_sets_agree(rng, n_labels, shape):
         assert_slopes(gradients.unary, found[0][1].unary, relative=1e-5)
         for one, other in zip(gradients.kernels, found[0][1].kernels, strict=True):
             for part, same in zip(one[:3], other[:3], strict=True):
-                assert_slopes(part, same)
+                # By features, what two labels add up nearly cancels.
+                assert_slopes(part, same, relative=5e-4 if n_labels == 2 else 1e-4)
 
 
 def test_a_tape_can_be_gone_back_along_twice(rng):

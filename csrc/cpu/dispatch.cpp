@@ -30,6 +30,7 @@ namespace kernels {
   void mix(const float*, const float*, int, std::int64_t, int, float*);                 \
   void unrolled_pass(UnrolledPass*);                                                    \
   void adjoint_pass(AdjointPass*);                                                      \
+  void add_products(const float*, const float*, std::int64_t, int, int, bool, double*); \
   void write_gradient(const float*, std::int64_t, int, int, float, const LabelStrip&);  \
   constexpr Table table = {#isa,                                                        \
                            find_simplices,                                              \
@@ -50,6 +51,7 @@ namespace kernels {
                            mix,                                                         \
                            unrolled_pass,                                               \
                            adjoint_pass,                                                \
+                           add_products,                                                \
                            write_gradient};                                             \
   }
 

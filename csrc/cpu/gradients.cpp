@@ -57,7 +57,7 @@ float UnrolledField::forth(const Step& step) {
     pass.width = width_;
     pass.unary = strip_from(step.unary, begin);
     pass.is_energy = is_energy_;
-    pass.rows = rows_.data() + first;
+    pass.rows = rows_.size() > 0 ? rows_.data() + first : nullptr;
     pass.highest = highest_.size() > 0 ? highest_.data() + begin : nullptr;
     pass.given_q = step.given_q != nullptr ? step.given_q + first : nullptr;
     pass.kernels = kernels.data();
@@ -76,11 +76,15 @@ float UnrolledField::forth(const Step& step) {
   return change;
 }
 
-void UnrolledField::exchange(int threads) {
+// keep: the step whose blurred sums are kept; or -1.
+void UnrolledField::exchange(int threads, int keep) {
   std::vector<VertexRows*> all;
   for (const auto& term : terms_) all.push_back(&*term->messages);
   VertexRows::blur(all, false, threads);
-  for (const auto& term : terms_) term->mix(threads);
+  for (const auto& term : terms_) {
+    if (keep >= 0) term->keep_sums(keep);
+    term->mix(threads);
+  }
 }
 
 // Of steps that are found again, Q^0 need not be there: it is the softmax of rows that are.
@@ -91,13 +95,20 @@ bool UnrolledField::is_kept(int t) const {
 }
 
 float* UnrolledField::room_for(int t) {
-  Buffer<float>& q = q_[options_.fixed_point ? 0 : t];
+  Buffer<float>& q = q_[place_of(t)];
   q.resize(strips_.n_points * width_);
   return q.data();
 }
 
+bool UnrolledField::keeps_sums(int t) const {
+  return !options_.fixed_point && options_.every == 1 && t >= first_;
+}
+
 void UnrolledField::forget(int t) {
-  if (!is_kept(t)) q_[t] = Buffer<float>();
+  if (!is_kept(t)) q_[place_of(t)] = Buffer<float>();
+  for (const auto& term : terms_) {
+    if (!keeps_sums(t)) term->forget_sums(place_of(t));
+  }
 }
 
 Unrolling UnrolledField::run(LabelView<const float> unary, bool is_energy,
@@ -116,7 +127,10 @@ Unrolling UnrolledField::run(LabelView<const float> unary, bool is_energy,
   q_.resize(options.fixed_point ? 1 : static_cast<std::size_t>(n) + 1);
   rows_.resize(strips_.n_points * width_);
   highest_.resize(strips_.n_points);
-  for (const auto& term : terms_) term->start_messages();
+  for (const auto& term : terms_) {
+    term->start_messages();
+    term->start_sums(q_.size());
+  }
   Unrolling result = go(unary, out);
   for (const auto& term : terms_) term->drop_rows();
   if (options.every == 1 || options.fixed_point) rows_ = Buffer<float>();
@@ -145,7 +159,7 @@ Unrolling UnrolledField::go(LabelView<const float> unary, LabelView<float> out) 
     result.iterations = t;
     if (is_last) return result;
     if (options_.between_iterations) options_.between_iterations();
-    exchange(options_.threads);
+    exchange(options_.threads, keeps_sums(t) ? t : -1);
     // Once nothing moves, one more step writes what there is.
     is_settled = step.wants_change && change < options_.tolerance;
     is_last = t + 1 == n || is_settled;
@@ -170,8 +184,20 @@ const float* UnrolledField::marginals(int t, int threads) {
     forth(step);
     if (u == t) return q_[t].data();
     step.given_q = nullptr;
-    exchange(threads);
+    exchange(threads, u == t - 1 && u >= first_ ? u : -1);
   }
+}
+
+// Blurred sums of Q^t, unless they are there.
+void UnrolledField::find_sums(int t, int threads) {
+  if (terms_.empty() || terms_.front()->has_sums(t)) return;
+  Step step;
+  step.threads = threads;
+  step.given_q = marginals(t, threads);
+  step.splats = true;
+  for (const auto& term : terms_) term->start_messages();
+  forth(step);
+  exchange(threads, t);
 }
 
 }  // namespace crfseg

@@ -32,13 +32,15 @@ class UnrolledField::Return {
   float back(const BackStep& step);
   kernels::AdjointKernel kernel(std::size_t k, std::int64_t strip, float* scratch,
                                 const BackStep& step);
+  void add_moments(std::int64_t strip, int t, const std::vector<kernels::AdjointKernel>& kernels);
   std::vector<double> coupling_gradient(std::size_t k) const;
   bool wants_delta() const {
     return !exact_.empty() || !pairs_.empty() || !options_.probes.empty();
   }
-  // The Q of the step before one that is left at Q^t.
-  const float* next(int t) {
-    return exact_.empty() ? nullptr : field_.marginals(t - 1, options_.threads);
+  // The step whose K~ Q^t what is splat is paired with, which is found for it.
+  int paired(int t) {
+    field_.find_sums(t, options_.threads);
+    return t;
   }
 
   UnrolledField& field_;
@@ -67,7 +69,7 @@ UnrolledField::Return::Return(UnrolledField* field, const BackOptions& options)
     if (request.form == FeatureGradient::smooth) {
       pairs_[k].emplace(term, request, field_.width_, options.threads);
     }
-    field_.terms_[k]->start_back(request.form == FeatureGradient::exact);
+    field_.terms_[k]->start_back();
     const std::int64_t size = width * (term.is_full() ? field_.n_labels_ : 1);
     moments_.emplace_back(static_cast<std::size_t>(size * field_.strips_.count), 0.0);
   }
@@ -115,7 +117,7 @@ void UnrolledField::Return::start(LabelView<const float> gradient) {
   step.sum = sum_.data();
   step.delta = delta_.data();
   if (step.through_softmax) step.q = field_.marginals(n, options_.threads);
-  if (step.splats && !field_.options_.fixed_point) step.next_q = next(n);
+  if (step.splats && !field_.options_.fixed_point) step.moments = paired(n - 1);
   first_largest_ = back(step);
   field_.forget(n);
 }
@@ -123,14 +125,16 @@ void UnrolledField::Return::start(LabelView<const float> gradient) {
 void UnrolledField::Return::unroll() {
   const int first = field_.first_;
   for (int t = field_.options_.iterations - 1; t >= first; --t) {
-    if (options_.between_iterations) options_.between_iterations();
     BackStep step;
+    step.goes_on = t > first || t == 0;
+    if (!step.goes_on && !wants_delta()) return;  // couplings have what they need
+    if (options_.between_iterations) options_.between_iterations();
     step.q = field_.marginals(t, options_.threads);
     exchange();
     note_pairs(delta_.data(), step.q);
-    step.goes_on = t > first || t == 0;
+    step.filtered = exact_.empty() ? -1 : t;
     step.splats = t > first;
-    if (step.splats) step.next_q = next(t);
+    if (step.splats) step.moments = paired(t - 1);
     step.delta = delta_.data();
     step.sum = sum_.data();
     back(step);
@@ -143,7 +147,6 @@ void UnrolledField::Return::sum_series() {
   const float* q = field_.marginals(0, options_.threads);
   BackStep step;
   step.q = q;
-  step.wants_moments = false;
   step.sum = sum_.data();
   const bool finite = first_largest_ < std::numeric_limits<float>::infinity();
   const float enough = options_.tolerance * first_largest_;
@@ -157,11 +160,12 @@ void UnrolledField::Return::sum_series() {
   BackStep last;
   last.given_delta = sum_.data();
   last.gathers = last.through_softmax = false;
-  last.next_q = exact_.empty() ? nullptr : q;
+  last.moments = paired(0);
   back(last);
-  exchange();
   note_pairs(sum_.data(), q);
-  step.wants_moments = true;
+  if (exact_.empty()) return;
+  exchange();
+  step.filtered = 0;
   step.goes_on = step.splats = false;
   step.sum = nullptr;
   step.delta = sum_.data();
@@ -169,13 +173,10 @@ void UnrolledField::Return::sum_series() {
 }
 
 void UnrolledField::Return::exchange() {
-  std::vector<VertexRows*> adjoint, filtered;
-  for (const auto& term : field_.terms_) {
-    adjoint.push_back(&*term->adjoint);
-    if (term->filtered) filtered.push_back(&*term->filtered);
-  }
-  VertexRows::blur(adjoint, true, options_.threads);
-  VertexRows::blur(filtered, false, options_.threads);
+  std::vector<VertexRows*> all;
+  for (const auto& term : field_.terms_) all.push_back(&*term->adjoint);
+  VertexRows::blur(all, true, options_.threads);
+  for (const auto& term : field_.terms_) term->mix_back(options_.threads);
 }
 
 // What wants <M^T delta, K~ Q> in another way than through the rows of the lattice.
@@ -203,35 +204,29 @@ kernels::AdjointKernel UnrolledField::Return::kernel(std::size_t k, std::int64_t
                                                      float* scratch, const BackStep& step) {
   CoupledTerm& term = *field_.terms_[k];
   kernels::AdjointKernel kernel = term.back(strip, scratch, step.splats);
-  if (step.wants_moments) {
-    const std::size_t size = moments_[k].size() / static_cast<std::size_t>(field_.strips_.count);
-    kernel.moments = moments_[k].data() + static_cast<std::size_t>(strip) * size;
-  }
-  if (!exact_.empty() && exact_[k]) {
-    exact_[k]->lend(field_.strips_.begin(strip), &kernel);
-  }
-  // Where only delta goes round, filtered Q is neither read nor splat.
-  if (!step.wants_moments) kernel.filtered = nullptr;
-  if (step.next_q == nullptr) kernel.filtered_out = nullptr;
+  if (step.filtered < 0 || !exact_[k]) return kernel;
+  exact_[k]->lend(field_.strips_.begin(strip), &kernel);
+  kernel.filtered = term.filtered(step.filtered, strip, scratch + term.most_rows() * field_.width_);
   return kernel;
 }
 
 // Returns max |delta|.
 float UnrolledField::Return::back(const BackStep& step) {
   const int width = field_.width_, batch = batch_points(width);
-  std::int64_t size = 3 * batch * width;
+  const std::int64_t rows_read = step.filtered >= 0 ? 2 : 1;
+  std::int64_t size = batch * width;
   for (const auto& term : field_.terms_) {
-    size += step.gathers ? term->most_rows() * width * (term->filtered ? 2 : 1) : 0;
+    size += step.gathers ? rows_read * term->most_rows() * width : 0;
   }
   Scratch scratch(size);
   std::vector<float> largest(static_cast<std::size_t>(field_.strips_.count));
   parallel_for(field_.strips_.count, options_.threads, [&](std::int64_t s) {
     Scratch::Loan loan = scratch.borrow();
-    float* place = loan.data() + 3 * batch * width;
+    float* place = loan.data() + batch * width;
     std::vector<kernels::AdjointKernel> kernels;
     for (std::size_t k = 0; k < field_.terms_.size(); ++k) {
       kernels.push_back(kernel(k, s, step.gathers ? place : nullptr, step));
-      place += field_.terms_[k]->most_rows() * width * (field_.terms_[k]->filtered ? 2 : 1);
+      place += rows_read * field_.terms_[k]->most_rows() * width;
     }
     const std::int64_t begin = field_.strips_.begin(s), first = begin * width;
     const auto from = [&](auto* rows) { return rows != nullptr ? rows + first : nullptr; };
@@ -242,7 +237,6 @@ float UnrolledField::Return::back(const BackStep& step) {
     pass.gradient = strip_from(step.gradient, begin);
     pass.given_delta = from(step.given_delta);
     pass.q = from(step.q);
-    pass.next_q = from(step.next_q);
     pass.through_softmax = step.through_softmax;
     pass.goes_on = step.goes_on;
     pass.delta = from(step.delta);
@@ -252,13 +246,24 @@ float UnrolledField::Return::back(const BackStep& step) {
     pass.scratch = loan.data();
     pass.batch = batch;
     active_kernels().adjoint_pass(&pass);
+    if (step.moments >= 0) add_moments(s, step.moments, kernels);
     largest[s] = pass.largest;
   });
   return largest.empty() ? 0.0F : *std::max_element(largest.begin(), largest.end());
 }
 
+void UnrolledField::Return::add_moments(std::int64_t strip, int t,
+                                        const std::vector<kernels::AdjointKernel>& kernels) {
+  for (std::size_t k = 0; k < kernels.size(); ++k) {
+    const std::size_t size = moments_[k].size() / static_cast<std::size_t>(field_.strips_.count);
+    field_.terms_[k]->add_moments(t, strip, kernels[k].adjoint_out,
+                                  moments_[k].data() + static_cast<std::size_t>(strip) * size);
+  }
+}
+
 std::vector<double> UnrolledField::Return::coupling_gradient(std::size_t k) const {
   const std::vector<double>& all = moments_[k];
+  const double gain = field_.terms_[k]->gain();
   const auto n_labels = static_cast<std::size_t>(field_.n_labels_);
   const auto width = static_cast<std::size_t>(field_.width_);
   const std::size_t n_rows = field_.terms_[k]->is_full() ? n_labels : 1;
@@ -266,7 +271,7 @@ std::vector<double> UnrolledField::Return::coupling_gradient(std::size_t k) cons
   for (std::size_t start = 0; start < all.size(); start += n_rows * width) {
     for (std::size_t a = 0; a < n_rows; ++a) {
       for (std::size_t b = 0; b < n_labels; ++b) {
-        sums[a * n_labels + b] += all[start + a * width + b];
+        sums[a * n_labels + b] += gain * all[start + a * width + b];
       }
     }
   }

@@ -31,32 +31,65 @@ CoupledTerm::CoupledTerm(const CoupledKernel& kernel, int n_labels, int width, i
   }
 }
 
-std::vector<float> CoupledTerm::factor(bool coupled) const {
+std::int64_t CoupledTerm::nbytes() const {
+  std::int64_t sum = messages ? messages->nbytes() : 0;
+  for (const Buffer<float>& sums : sums_) sum += sums.nbytes();
+  return sum;
+}
+
+// What rows are multiplied by where points read them; full couplings are mixed in before.
+std::vector<float> CoupledTerm::factor() const {
   std::vector<float> factor(static_cast<std::size_t>(width_), scales_.gain());
-  for (int x = 0; coupled && !is_full_ && x < width_; ++x) factor[x] *= coupling_[x];
+  for (int x = 0; !is_full_ && x < width_; ++x) factor[x] *= coupling_[x];
   return factor;
 }
 
 void CoupledTerm::start_messages() {
-  if (!messages) messages.emplace(*lattice_, width_, factor(true));
+  if (!messages) messages.emplace(*lattice_, width_, factor());
 }
 
-void CoupledTerm::start_back(bool wants_filtered) {
-  const auto rows = [&](std::optional<VertexRows>* to) {
-    to->emplace(*lattice_, width_, factor(false));
-  };
-  rows(&adjoint);
-  if (wants_filtered) rows(&filtered);
-}
+void CoupledTerm::start_back() { adjoint.emplace(*lattice_, width_, factor()); }
 
 void CoupledTerm::drop_rows() {
   messages.reset();
   adjoint.reset();
-  filtered.reset();
+}
+
+void CoupledTerm::start_sums(std::size_t n_steps) {
+  sums_.clear();
+  sums_.resize(n_steps);
+}
+
+void CoupledTerm::keep_sums(int t) {
+  sums_[t].resize(lattice_->n_local() * width_);
+  std::copy_n(messages->blurred(0), sums_[t].size(), sums_[t].data());
 }
 
 void CoupledTerm::mix(int threads) {
   if (is_full_) messages->mix(transposed_.data(), n_labels_, threads);
+}
+
+void CoupledTerm::mix_back(int threads) {
+  if (is_full_) adjoint->mix(coupling_.data(), n_labels_, threads);
+}
+
+const float* CoupledTerm::filtered(int t, std::int64_t strip, float* scratch) const {
+  const kernels::Table& kernels = active_kernels();
+  const std::int64_t n = lattice_->local_rows(strip);
+  std::vector<float> factor = this->factor();
+  for (float& value : factor) value *= adjoint->gain();
+  const float* rows = sums_of(t, strip);
+  if (is_full_) {
+    kernels.mix(rows, transposed_.data(), n_labels_, n, width_, scratch);
+    rows = scratch;
+  }
+  kernels.scale(rows, {width_, 0, width_}, factor.data(), nullptr, n, scratch);
+  return scratch;
+}
+
+void CoupledTerm::add_moments(int t, std::int64_t strip, const float* delta, double* sums) const {
+  active_kernels().add_products(delta, sums_of(t, strip), lattice_->local_rows(strip), n_labels_,
+                                width_, is_full_, sums);
 }
 
 kernels::UnrolledKernel CoupledTerm::forth(std::int64_t strip, float* scratch, bool splats) {
@@ -77,14 +110,9 @@ kernels::AdjointKernel CoupledTerm::back(std::int64_t strip, float* scratch, boo
   kernel.at = corners_of(*lattice_, strip);
   kernel.slice_scale = scales_.slice(begin);
   kernel.splat_scale = scales_.splat(begin);
-  kernel.coupling = coupling_.data();
-  kernel.transposed = is_full_ ? transposed_.data() : nullptr;
+  // In this order: blurred rows lie where the sums will.
   if (scratch != nullptr) kernel.adjoint = adjoint->fetch(strip, scratch);
-  if (scratch != nullptr && filtered) {
-    kernel.filtered = filtered->fetch(strip, scratch + most_rows_ * width_);
-  }
   if (splats) kernel.adjoint_out = adjoint->cleared_rows(strip);
-  if (splats && filtered) kernel.filtered_out = filtered->cleared_rows(strip);
   return kernel;
 }
 

@@ -23,10 +23,10 @@ struct UnrolledField::BackStep {
   LabelView<const float> gradient;     // of the first step
   const float* given_delta = nullptr;  // (n_points, width) delta as it is; or null
   const float* q = nullptr;            // (n_points, width) of the step that is left
-  const float* next_q = nullptr;       // and of the one before it, where features need it
+  int filtered = -1;                   // whose K~ Q^t features are paired with; or none
+  int moments = -1;                    // whose K~ Q^t what is splat is paired with; or none
   bool gathers = true;                 // what came back; false at the first step
   bool through_softmax = true, goes_on = true, splats = true;
-  bool wants_moments = true;
   float* delta = nullptr;  // (n_points, width) or null
   float* sum = nullptr;    // (n_points, width) or null
 };

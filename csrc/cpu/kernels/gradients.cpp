@@ -26,107 +26,6 @@ CRFSEG_INLINE void for_label_blocks(int width, F&& f) {
   }
 }
 
-// sums[x] += sum over points of a row of one times a row of the other; in double between batches.
-template <class V>
-CRFSEG_APART void note_diagonal(const float* filtered, const float* q, int n, int width,
-                                double* sums) {
-  const int lanes = Lanes<V>::count;
-  for (int x = 0; x < width; x += lanes) {
-    V sum = {};
-    for (int p = 0; p < n; ++p)
-      sum += load<V>(filtered + p * width + x) * load<V>(q + p * width + x);
-    for (int lane = 0; lane < lanes; ++lane) sums[x + lane] += static_cast<double>(sum[lane]);
-  }
-}
-
-// The same for all pairs of a label of one and a label of the other, `rows` labels at a time, so
-// that what is loaded serves several.
-template <int rows, class B>
-CRFSEG_APART void note_pairs(B block, const float* filtered, const float* q, int n, int width,
-                             double* sums) {
-  typedef typename B::V V;
-  V sum[rows][B::W] = {};
-  for (int p = 0; p < n; ++p) {
-    V of_q[B::W];
-    for (int x = 0; x < B::W; ++x) of_q[x] = load<V>(q + block.row(p) + x * B::lanes);
-    for (int i = 0; i < rows; ++i) {
-      for (int x = 0; x < B::W; ++x) sum[i][x] += of_q[x] * filtered[p * width + i];
-    }
-  }
-  for (int i = 0; i < rows; ++i) {
-    for (int x = 0; x < B::W; ++x) {
-      for (int lane = 0; lane < B::lanes; ++lane) {
-        sums[block.row(i) + x * B::lanes + lane] += static_cast<double>(sum[i][x][lane]);
-      }
-    }
-  }
-}
-
-// dLoss/dM(a, b) += sum over points of (K~^T delta)(a) Q(b)
-template <class V>
-CRFSEG_INLINE void note_moments(const AdjointKernel& kernel, const float* filtered, const float* q,
-                                int n, int n_labels, int width) {
-  if (kernel.transposed == nullptr) {
-    return note_diagonal<V>(filtered, q, n, width, kernel.moments);
-  }
-  for_label_blocks(width, [&](auto block) __attribute__((always_inline)) {
-    int label = 0;
-    for (; label + 4 <= n_labels; label += 4) {
-      note_pairs<4>(block, filtered + label, q, n, width, kernel.moments + label * width);
-    }
-    for (; label < n_labels; ++label) {
-      note_pairs<1>(block, filtered + label, q, n, width, kernel.moments + label * width);
-    }
-  });
-}
-
-// out = matrix times rows, so many points at a time; matrix (n_labels, width): row b holds what
-// label b adds to every label.
-template <int points, class B>
-CRFSEG_APART void couple_points(B block, const float* rows, const float* matrix, int n_labels,
-                                int width, float* out) {
-  typedef typename B::V V;
-  V sum[points][B::W] = {};
-  for (int label = 0; label < n_labels; ++label) {
-    V of_label[B::W];
-    for (int x = 0; x < B::W; ++x) of_label[x] = load<V>(matrix + block.row(label) + x * B::lanes);
-    for (int p = 0; p < points; ++p) {
-      for (int x = 0; x < B::W; ++x) sum[p][x] += of_label[x] * rows[p * width + label];
-    }
-  }
-  for (int p = 0; p < points; ++p) {
-    for (int x = 0; x < B::W; ++x) store<V>(out + block.row(p) + x * B::lanes, sum[p][x]);
-  }
-}
-
-CRFSEG_INLINE void couple_fully(const float* rows, const float* matrix, int n, int n_labels,
-                                int width, float* out) {
-  for_label_blocks(width, [&](auto block) __attribute__((always_inline)) {
-    int p = 0;
-    for (; p + 4 <= n; p += 4) {
-      couple_points<4>(block, rows + p * width, matrix, n_labels, width, out + p * width);
-    }
-    for (; p < n; ++p) {
-      couple_points<1>(block, rows + p * width, matrix, n_labels, width, out + p * width);
-    }
-  });
-}
-
-// M times rows, or M^T times rows.
-template <class V>
-CRFSEG_INLINE void couple(const AdjointKernel& kernel, bool transpose, const float* rows, int n,
-                          int n_labels, int width, float* out) {
-  if (kernel.transposed != nullptr) {
-    const float* matrix = transpose ? kernel.coupling : kernel.transposed;
-    return couple_fully(rows, matrix, n, n_labels, width, out);
-  }
-  for (int p = 0; p < n; ++p) {
-    for (int x = 0; x < width; x += Lanes<V>::count) {
-      store<V>(out + p * width + x, load<V>(rows + p * width + x) * load<V>(kernel.coupling + x));
-    }
-  }
-}
-
 // corner(p, k) += scale <values(p), rows at the corner>; where wanted, mass(p) += their weighted
 // sum
 template <class B, class Kind>
@@ -169,39 +68,28 @@ CRFSEG_INLINE void note_products(Corners at, const float* scale, const float* va
   });
 }
 
-// What the weights of the corners are worth: <M^T delta, sliced Q> and <M Q, sliced delta>.
-template <class V>
+// What the weights of the corners are worth: <delta, M K~ Q at the corner> and <Q, M^T K~^T delta>.
 CRFSEG_INLINE void note_corners(const AdjointPass& pass, const AdjointKernel& kernel,
-                                std::int64_t first, int n, float* coupled) {
-  const int width = pass.width;
+                                std::int64_t first, int n) {
+  const std::int64_t start = first * pass.width;
   const Corners at = from_point(kernel.at, first);
   float* corner = kernel.corner + first * at.corners;
   float* mass = kernel.mass + first;
-  couple<V>(kernel, true, pass.delta + first * width, n, pass.n_labels, width, coupled);
-  note_products(at, from_point(kernel.slice_scale, first), coupled, kernel.filtered, n, width,
-                corner, kernel.slice_has_mass ? mass : nullptr);
-  couple<V>(kernel, false, pass.q + first * width, n, pass.n_labels, width, coupled);
-  note_products(at, from_point(kernel.splat_scale, first), coupled, kernel.adjoint, n, width,
-                corner, kernel.splat_has_mass ? mass : nullptr);
+  note_products(at, from_point(kernel.slice_scale, first), pass.delta + start, kernel.filtered, n,
+                pass.width, corner, kernel.slice_has_mass ? mass : nullptr);
+  note_products(at, from_point(kernel.splat_scale, first), pass.q + start, kernel.adjoint, n,
+                pass.width, corner, kernel.splat_has_mass ? mass : nullptr);
 }
 
-template <class V>
-CRFSEG_INLINE void gather(const AdjointPass& pass, const AdjointKernel& kernel, std::int64_t first,
-                          int n, float* g) {
-  const int width = pass.width;
-  float* filtered = g + pass.batch * width;
-  float* coupled = filtered + pass.batch * width;
-  if (kernel.filtered != nullptr) note_corners<V>(pass, kernel, first, n, coupled);
-  if (kernel.moments == nullptr && !pass.goes_on) return;
-  slice_rows(from_point(kernel.at, first), from_point(kernel.splat_scale, first), kernel.adjoint,
-             nullptr, n, width, filtered);
-  if (kernel.moments != nullptr) {
-    note_moments<V>(kernel, filtered, pass.q + first * width, n, pass.n_labels, width);
-  }
-  if (!pass.goes_on) return;
-  couple<V>(kernel, true, filtered, n, pass.n_labels, width, coupled);
-  for (int x = 0; x < n * width; x += Lanes<V>::count) {
-    store<V>(g + x, load<V>(g + x) + load<V>(coupled + x));
+// G of a batch.
+CRFSEG_INLINE void gather(const AdjointPass& pass, std::int64_t first, int n, float* g) {
+  if (pass.n_kernels == 0) __builtin_memset(g, 0, sizeof(float) * n * pass.width);
+  const float* base = nullptr;
+  for (int k = 0; k < pass.n_kernels; ++k) {
+    const AdjointKernel& kernel = pass.kernels[k];
+    slice_rows(from_point(kernel.at, first), from_point(kernel.splat_scale, first), kernel.adjoint,
+               base, n, pass.width, g);
+    base = g;
   }
 }
 
@@ -243,15 +131,9 @@ CRFSEG_INLINE void splat_next(const AdjointPass& pass, std::int64_t first, int n
                               const float* delta) {
   for (int k = 0; k < pass.n_kernels; ++k) {
     const AdjointKernel& kernel = pass.kernels[k];
-    const Corners at = from_point(kernel.at, first);
-    if (kernel.adjoint_out != nullptr) {
-      splat_rows(at, from_point(kernel.slice_scale, first), delta, n, pass.width,
-                 kernel.adjoint_out);
-    }
-    if (kernel.filtered_out != nullptr) {
-      splat_rows(at, from_point(kernel.splat_scale, first), pass.next_q + first * pass.width, n,
-                 pass.width, kernel.filtered_out);
-    }
+    if (kernel.adjoint_out == nullptr) continue;
+    splat_rows(from_point(kernel.at, first), from_point(kernel.slice_scale, first), delta, n,
+               pass.width, kernel.adjoint_out);
   }
 }
 
@@ -264,10 +146,12 @@ CRFSEG_INLINE void adjoint_batch(AdjointPass* pass, std::int64_t first, int n, f
   } else if (pass->gradient.data != nullptr) {
     read_rows<V>(pass->gradient, first, n, pass->n_labels, width, g);
   } else {
-    __builtin_memset(g, 0, sizeof(float) * static_cast<std::size_t>(floats));
-    for (int k = 0; k < pass->n_kernels; ++k) gather<V>(*pass, pass->kernels[k], first, n, g);
+    for (int k = 0; k < pass->n_kernels; ++k) {
+      if (pass->kernels[k].filtered != nullptr) note_corners(*pass, pass->kernels[k], first, n);
+    }
+    if (!pass->goes_on) return;
+    gather(*pass, first, n, g);
   }
-  if (!pass->goes_on) return;
   if (pass->through_softmax) through_softmax<V>(pass->q + first * width, n, width, g);
   note_delta<V>(pass, first, n, g);
   splat_next(*pass, first, n, g);
@@ -280,6 +164,63 @@ void adjoint_pass(AdjointPass* pass) {
                   adjoint_batch<decltype(vector)>(pass, first, n, pass->scratch);
                 });
   });
+}
+
+// sums[x] += sum over rows of a times b; in double between batches.
+template <class V>
+CRFSEG_APART void add_diagonal(const float* a, const float* b, int n, int width, double* sums) {
+  const int lanes = Lanes<V>::count;
+  for (int x = 0; x < width; x += lanes) {
+    V sum = {};
+    for (int p = 0; p < n; ++p) sum += load<V>(a + p * width + x) * load<V>(b + p * width + x);
+    for (int lane = 0; lane < lanes; ++lane) sums[x + lane] += static_cast<double>(sum[lane]);
+  }
+}
+
+// The same for all pairs of a label of a and a label of b, `rows` labels of a at a time, so that
+// what is loaded serves several.
+template <int rows, class B>
+CRFSEG_APART void add_pairs(B block, const float* a, const float* b, int n, int width,
+                            double* sums) {
+  typedef typename B::V V;
+  V sum[rows][B::W] = {};
+  for (int p = 0; p < n; ++p) {
+    V of_b[B::W];
+    for (int x = 0; x < B::W; ++x) of_b[x] = load<V>(b + block.row(p) + x * B::lanes);
+    for (int i = 0; i < rows; ++i) {
+      for (int x = 0; x < B::W; ++x) sum[i][x] += of_b[x] * a[p * width + i];
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    for (int x = 0; x < B::W; ++x) {
+      for (int lane = 0; lane < B::lanes; ++lane) {
+        sums[block.row(i) + x * B::lanes + lane] += static_cast<double>(sum[i][x][lane]);
+      }
+    }
+  }
+}
+
+void add_products(const float* a, const float* b, std::int64_t n, int n_labels, int width,
+                  bool all_pairs, double* sums) {
+  for (std::int64_t first = 0; first < n;
+       first += most_batched, a += most_batched * width, b += most_batched * width) {
+    const int count = static_cast<int>(n - first < most_batched ? n - first : most_batched);
+    if (!all_pairs) {
+      with_vector(width, [&](auto vector) __attribute__((always_inline)) {
+        add_diagonal<decltype(vector)>(a, b, count, width, sums);
+      });
+      continue;
+    }
+    for_label_blocks(width, [&](auto block) __attribute__((always_inline)) {
+      int label = 0;
+      for (; label + 4 <= n_labels; label += 4) {
+        add_pairs<4>(block, a + label, b, count, width, sums + label * width);
+      }
+      for (; label < n_labels; ++label) {
+        add_pairs<1>(block, a + label, b, count, width, sums + label * width);
+      }
+    });
+  }
 }
 
 // Rows behind the last point, up to the next multiple of eight, must be readable.

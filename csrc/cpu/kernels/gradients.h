@@ -44,13 +44,9 @@ struct AdjointKernel {
   Corners at;
   const float* slice_scale;  // (n) or null
   const float* splat_scale;  // (n) or null
-  const float* adjoint;      // rows of B^T S delta; null at the first step
-  const float* filtered;     // rows of B S Q; null unless gradients of features are wanted
+  const float* adjoint;      // rows of M^T B^T S delta; null at the first step
+  const float* filtered;     // rows of M B S Q; null unless gradients of features are wanted
   float* adjoint_out;        // rows to which the next delta is added; or null
-  float* filtered_out;       // rows to which the next Q is added; or null
-  const float* coupling;     // (width) the diagonal of M, or (n_labels, width) its rows
-  const float* transposed;   // (n_labels, width) the columns of M; null where M is diagonal
-  double* moments;           // (width) or (n_labels, width): dLoss/dM is added; or null
   float* corner;             // (n, corners): dLoss by the corners' weights is added
   float* mass;               // (n): what the normaliser's gradient needs is added
   bool slice_has_mass, splat_has_mass;
@@ -63,14 +59,13 @@ struct AdjointPass {
   LabelStrip gradient;       // .data null unless this is the first step: G, or delta of logits
   const float* given_delta;  // (n, width) or null: take these rows for delta
   const float* q;            // (n, width) of the step that is left; null where not needed
-  const float* next_q;       // (n, width) of the one before it; null unless features ask
   bool through_softmax;      // whether what was found is G
   bool goes_on;              // whether anybody wants the next delta
   float* delta;              // (n, width) or null: read as the present delta, then overwritten
   float* sum;                // (n, width) or null: delta is added
   const AdjointKernel* kernels;
   int n_kernels;
-  float* scratch;  // (3 batch, width)
+  float* scratch;  // (batch, width)
   int batch;
   float largest;  // out: max |delta|
 };

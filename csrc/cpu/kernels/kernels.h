@@ -251,6 +251,10 @@ struct Table {
   // A mean-field step that is kept, and a step back through it.
   void (*unrolled_pass)(UnrolledPass* pass);
   void (*adjoint_pass)(AdjointPass* pass);
+  // sums(x) += sum over n rows of a(x) b(x), or for all pairs sums(x, y) += sum of a(x) b(y); sums
+  // are (width) or (n_labels, width).
+  void (*add_products)(const float* a, const float* b, std::int64_t n, int n_labels, int width,
+                       bool all_pairs, double* sums);
   // Rows, times a factor, in the caller's layout; rows up to the next multiple of eight must be
   // readable.
   void (*write_gradient)(const float* rows, std::int64_t n_points, int n_labels, int width,
