@@ -85,12 +85,20 @@ def no_labels(where: str, name: str, shape: Sequence[int]) -> ValueError:
     return invalid(where, f"{name} has 0 labels (shape {tuple(shape)}); expected at least 1")
 
 
-def palette_image(where: str, name: str, mode: str) -> ValueError:
-    """The values of a palette picture are indices, not colours."""
+def wrong_mode(where: str, name: str, mode: str) -> ValueError:
+    """A Pillow picture with channels that are no colours, or other colours than red, green, blue."""
+    reasons = {
+        "P": "a palette picture, whose values are no colours",
+        "1": "black and white alone",
+        "HSV": "whose hue is an angle",
+    }
+    if mode == "PA" or mode.endswith(("A", "a")):
+        reasons[mode] = "with transparency (alpha), which is no colour"
+    reason = f", {reasons[mode]}" if mode in reasons else ""
+    wanted = "L" if mode in ("1", "LA", "La") else "RGB"
     return invalid(
         where,
-        f"{name} is a palette image (mode {mode!r}), whose values are no colours; "
-        f"expected {name}.convert('RGB')",
+        f"{name} is a Pillow picture of mode {mode!r}{reason}; expected {name}.convert({wanted!r})",
     )
 
 

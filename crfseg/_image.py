@@ -19,6 +19,8 @@ _RANGES: dict[np.dtype[Any], Range] = {
     np.dtype(np.uint16): (0.0, 65535.0),
 }
 _FLOAT_RANGE: Range = (0.0, 1.0)
+# Modes of Pillow whose every channel is a colour; I;16 has variants.
+_MODES = frozenset({"RGB", "L", "I", "F"})
 _ROUNDING = 1e-5  # of the range: what interpolation in float32 may overshoot
 
 
@@ -48,9 +50,9 @@ def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
 
     Values are not looked at. ``ndim`` is the number of spatial axes.
     """
-    mode = getattr(image, "mode", None)
-    if mode in ("P", "PA"):
-        raise fault.palette_image(where, name, mode)
+    mode = _pillow_mode(image)
+    if mode is not None and mode not in _MODES and not mode.startswith("I;16"):
+        raise fault.wrong_mode(where, name, mode)
     array = as_array(where, name, image)
     if array.ndim == ndim:
         array = array[..., np.newaxis]
@@ -60,6 +62,12 @@ def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
     if array.size == 0:
         raise fault.empty(where, name, array.shape)
     return array
+
+
+def _pillow_mode(image: Any) -> str | None:
+    """The mode of a Pillow picture, None of anything else."""
+    mode = getattr(image, "mode", None)
+    return mode if isinstance(mode, str) and hasattr(image, "convert") else None
 
 
 def open_images(where: str, image: Any) -> Images:

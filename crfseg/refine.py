@@ -78,9 +78,11 @@ def refine(
         x: numpy array, torch CPU tensor, or anything with ``__array__`` or ``__dlpack__`` (which
             comes back as numpy). Where a tensor of floats requires a gradient it gets one, unless
             labels are returned; for those of weights, sigmas or the image see ``crfseg.torch``.
-        image: (H, W) or (H, W, K) array, K <= 14, or PIL image: uint8 (levels 0..255), uint16
-            (0..65535) or float (0..1). For a batch (N, H, W, K) or a list, or one image for all.
-            None only if no term looks at it.
+        image: (H, W) or (H, W, K) array, K <= 14, or PIL image of mode "RGB" or a grey one: uint8
+            (levels 0..255), uint16 (0..65535) or float (0..1). Every channel of an array counts,
+            the fourth of an RGBA array like a colour. For a batch (N, H, W, K) or a list of N;
+            an image that is in no list, or an array (1, H, W, K), serves all items. None only if
+            no term looks at it.
         kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
             raises if the values say otherwise.
         layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW"; None finds it by the image's size.

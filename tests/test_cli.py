@@ -41,6 +41,13 @@ def test_probabilities_of_one_image(files, photo, photo_probs, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_pictures_with_transparency_are_read_as_their_colours(files, photo, photo_probs):
+    rgba = np.dstack([photo, photo[..., 1]])
+    Image.fromarray(rgba).save(files / "cut out.png")
+    assert call(files, "refine", "cut out.png", "scores.npy", "-o", "out.npy") == 0
+    np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(photo_probs, photo))
+
+
 def test_every_option_reaches_refine(files, photo, photo_probs):
     logits = np.log(photo_probs).transpose(1, 2, 0)
     np.savez(files / "scores.npz", other=np.zeros(3), logits=logits)
