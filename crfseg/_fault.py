@@ -86,7 +86,7 @@ def no_labels(where: str, name: str, shape: Sequence[int]) -> ValueError:
 
 
 def wrong_mode(where: str, name: str, mode: str) -> ValueError:
-    """A Pillow picture with channels that are no colours, or other colours than red, green, blue."""
+    """A Pillow picture whose channels are not grey, nor red, green and blue."""
     reasons = {
         "P": "a palette picture, whose values are no colours",
         "1": "black and white alone",
@@ -129,11 +129,14 @@ def wrong_axes(where: str, shape: Sequence[int], kind: str, layouts: Iterable[st
     return invalid(where, f"x has shape {tuple(shape)} and kind '{kind}'; expected {named}{hint}")
 
 
-def ambiguous_layout(where: str, shape: Sequence[int], layouts: Sequence[str]) -> ValueError:
+def ambiguous_layout(
+    where: str, shape: Sequence[int], layouts: Sequence[str], *, has_image: bool = True
+) -> ValueError:
     """More than one layout fits, so the caller must say which."""
+    where_not = "" if has_image else " where no image's size decides"
     return invalid(
         where,
-        f"x has shape {tuple(shape)}, which fits more than one layout; "
+        f"x has shape {tuple(shape)}, which fits more than one layout{where_not}; "
         f"expected layout={options(layouts)}",
     )
 
@@ -248,10 +251,11 @@ def not_upsampled(where: str, shape: Sequence[int], kind: str, size: tuple[int, 
 
 def wrong_batch(where: str, n_items: int, n_images: int) -> ValueError:
     """Neither one image for all nor one per item."""
+    alone = "" if n_items == 1 else ", or a single one that is in no list, for all"
     return invalid(
         where,
         f"x has {n_items} item{'s' * (n_items != 1)} but image has {n_images}; "
-        f"expected {'1 image' if n_items == 1 else f'1 or {n_items} images'}",
+        f"expected {n_items} image{'s' * (n_items != 1)}{alone}",
     )
 
 
@@ -279,7 +283,10 @@ def two_models(where: str, name: str) -> ValueError:
 
 def missing_image(where: str) -> ValueError:
     """A bilateral term without an image."""
-    return invalid(where, "image is None but the Bilateral term needs one; expected an image")
+    without = ", or bilateral=None for no such term" if where == "refine" else ""
+    return invalid(
+        where, f"image is None but the Bilateral term needs one; expected an image{without}"
+    )
 
 
 def range_without_image(where: str, image_range: Any) -> ValueError:

@@ -37,6 +37,7 @@ class Images(NamedTuple):
     arrays: list[NDArray[Any]]  # each (H, W, K), as stored
     size: tuple[int, int] | None  # unknown where an empty list was given
     n_channels: int
+    is_shared: bool = False  # one for all, said by giving no list
 
     def for_item(self, i: int) -> tuple[str, NDArray[Any]]:
         """The image of the i-th item, and its name."""
@@ -71,7 +72,11 @@ def _pillow_mode(image: Any) -> str | None:
 
 
 def open_images(where: str, image: Any) -> Images:
-    """Tell one image from a batch, which is a list or an array with four axes. None is no image."""
+    """Tell one image from a batch, which is a list or an array with four axes. None is no image.
+
+    One image alone is for all items, and so is, as numpy broadcasts, an array (1, H, W, K). A list
+    names them one by one.
+    """
     if image is None:
         return Images([], None, 0)
     if isinstance(image, list | tuple):
@@ -82,9 +87,9 @@ def open_images(where: str, image: Any) -> Images:
         batch = as_array(where, "image", image)
         if batch[:1].size == 0 and len(batch):
             raise fault.empty(where, "image", batch.shape)
-        return Images(list(batch), batch.shape[1:3], batch.shape[3])
+        return Images(list(batch), batch.shape[1:3], batch.shape[3], len(batch) == 1)
     array = open_image(where, "image", image, 2)
-    return Images([array], array.shape[:2], array.shape[2])
+    return Images([array], array.shape[:2], array.shape[2], is_shared=True)
 
 
 def _same_size(where: str, arrays: list[NDArray[Any]]) -> Images:

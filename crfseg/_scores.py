@@ -86,7 +86,9 @@ def read_scores(
     known = _layouts_of(where, array, kind, layout)
     size = images.size
     if size is None:
-        return _checked(where, Scores(array, kind, guessed, _only(where, array, known), None))
+        if len(known) > 1:
+            raise fault.ambiguous_layout(where, array.shape, known, has_image=False)
+        return _checked(where, Scores(array, kind, guessed, known[0], None))
     exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
     if not exact:
         _refuse_one_hot(where, array, images)

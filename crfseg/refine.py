@@ -137,12 +137,15 @@ def refine(
     scale = checked_range(_WHERE, image_range)
     terms = _terms(spatial, bilateral, pairwise)
 
+    if image is None and any(isinstance(one, Bilateral) and one.image is None for one in terms):
+        raise fault.missing_image(_WHERE)
+
     array, restore = open_array(_WHERE, "x", x)
     images = open_images(_WHERE, image)
     scores = read_scores(_WHERE, array, kind, layout, upsample, images)
     size = images.size or (scores.sizes["H"], scores.sizes["W"])
     n_items = scores.sizes.get("N", 1)
-    if image is not None and len(images.arrays) not in (1, n_items):
+    if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
     unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index)
     form = form_of(scores, returns, unaries.n_labels)
