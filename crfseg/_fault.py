@@ -11,6 +11,7 @@ from typing import Any
 from ._check import invalid, mistyped, options, show
 
 MOST_DIMENSIONS = 16
+MOST_LABELS = 2**20
 
 
 # --- plain values ---------------------------------------------------------------------------------
@@ -83,6 +84,14 @@ def empty(where: str, name: str, shape: Sequence[int]) -> ValueError:
 def no_labels(where: str, name: str, shape: Sequence[int]) -> ValueError:
     """The label axis has length 0."""
     return invalid(where, f"{name} has 0 labels (shape {tuple(shape)}); expected at least 1")
+
+
+def too_many_labels(where: str, name: str, shape: Sequence[int], n_labels: int) -> ValueError:
+    """More than the native core counts; such an axis is rather one of pixels."""
+    return invalid(
+        where,
+        f"{name} has {n_labels} labels (shape {tuple(shape)}); expected at most {MOST_LABELS}",
+    )
 
 
 def wrong_mode(where: str, name: str, mode: str) -> ValueError:

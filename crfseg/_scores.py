@@ -282,6 +282,8 @@ def _checked(where: str, scores: Scores) -> Scores:
     sizes = scores.sizes
     if sizes.get("C") == 0:
         raise fault.no_labels(where, "x", scores.array.shape)
+    if sizes.get("C", 1) > fault.MOST_LABELS:
+        raise fault.too_many_labels(where, "x", scores.array.shape, sizes["C"])
     if sizes["H"] == 0 or sizes["W"] == 0:
         raise fault.empty(where, "x", scores.array.shape)
     if sizes.get("C") == 1 and scores.kind == "logits":

@@ -144,12 +144,16 @@ def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index
     if kind == "mask":
         count = _MASK_LABELS
     else:
-        count = 0 if n_labels is None else check.integer(where, "n_labels", n_labels, at_least=1)
+        count = 0 if n_labels is None else _label_count(where, n_labels)
     if ignore_index is not None:
         ignore_index = check.any_integer(where, "ignore_index", ignore_index)
     return LabelRule(
         count, check.between(where, "confidence", confidence, zero=False), ignore_index
     )
+
+
+def _label_count(where: str, n_labels: Any) -> int:
+    return check.integer(where, "n_labels", n_labels, at_least=1, at_most=fault.MOST_LABELS)
 
 
 def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
@@ -159,7 +163,7 @@ def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
         if scores.guessed and rule.ignore_index is None:
             _refuse_lookalikes(where, labels)
         count = count_labels(where, "x", labels, rule.ignore_index)
-        rule = rule._replace(n_labels=count)
+        rule = rule._replace(n_labels=min(count, fault.MOST_LABELS))
     check_label_values(where, "x", labels, rule)
     if rule.n_labels - 1 > np.iinfo(labels.dtype).max:
         raise fault.wrong_dtype(where, "x", labels.dtype, f"integers up to {rule.n_labels - 1}")

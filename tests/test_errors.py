@@ -69,6 +69,9 @@ X_VALUES = [
          lambda: refine(giant((1, H, W)), IMAGE), ValueError, "x sums to 0.5", "'mask'"),
     case("label too large", lambda: refine(put(LABELS, (1, 2), 3), IMAGE, n_labels=3), ValueError,
          "[refine] x has label 3 at row 1, column 2; expected 0 to 2", "ignore_index=3"),
+    case("label beyond all", lambda: refine(put(LABELS, (1, 2), 2**20), IMAGE), ValueError,
+         "[refine] x has label 1048576 at row 1, column 2; expected 0 to 1048575",
+         "ignore_index=1048576 if it marks"),
     case("label -1", lambda: refine(put(LABELS, (1, 2), -1), IMAGE), ValueError,
          "[refine] x has label -1 at row 1, column 2", "ignore_index=-1"),
     case("label 255 among few labels",
@@ -133,6 +136,9 @@ X_SHAPES = [
          "x has shape (3, 4, 6), layout is 'HWC' and image is 4 x 6; expected layout='CHW'"),
     case("zero labels", lambda: refine(np.ones((0, H, W)), IMAGE), ValueError,
          "[refine] x has 0 labels (shape (0, 4, 6)); expected at least 1"),
+    case("more labels than there can be",
+         lambda: refine(giant((2**20 + 1, H, W)), IMAGE), ValueError,
+         "[refine] x has 1048577 labels (shape (1048577, 4, 6)); expected at most 1048576"),
     case("0 x 0", lambda: refine(np.ones((C, 0, 0)), np.zeros((0, 0, 3), np.uint8)), ValueError,
          "[refine] image is empty (shape (0, 0, 3))"),
     case("empty x", lambda: refine(np.ones((C, 0, W)), None, bilateral=None, layout="CHW"),
@@ -244,6 +250,8 @@ KEYWORDS = [
     parameter("confidence", 0, ValueError, "confidence is 0"),
     parameter("ignore_index", 255, ValueError, "ignore_index is 255 but x holds probs"),
     parameter("n_labels", 3, ValueError, "n_labels is 3 but x holds probs"),
+    case("n_labels beyond all", lambda: refine(LABELS, IMAGE, n_labels=2**20 + 1), ValueError,
+         "[refine] n_labels is 1048577; expected an integer of at least 1 and at most 1048576"),
     parameter("spatial", 3.0, TypeError, "spatial is 3 (float); expected (sigma_xy, weight)"),
     parameter("spatial", (3.0,), ValueError, "spatial has 1 entries; expected (sigma_xy, weight)"),
     parameter("spatial", (0, 3), ValueError, "spatial sigma_xy is 0; expected a positive finite"),
@@ -298,8 +306,6 @@ MEMORY = [
     case("labels of 10^7 x 10^7",
          lambda: refine(giant((GIANT, GIANT), 0, int), giant((GIANT, GIANT, 3), 0, np.uint8)),
          MemoryError, "[refine] x of shape (10000000, 10000000)"),
-    case("more labels than fit", lambda: refine(LABELS, IMAGE, n_labels=2**31 - 1), MemoryError,
-         "[refine] x of shape (4, 6) with 2147483647 labels"),
 ]  # fmt: skip
 
 
