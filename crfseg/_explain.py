@@ -194,12 +194,60 @@ def unclear_mask(where: str, name: str) -> ValueError:
     )
 
 
-def unclear_one_hot(where: str, name: str, shape: Sequence[int]) -> ValueError:
-    """Integers that could be a batch of label maps, or one label map in one-hot form."""
+def is_one_hot(values: NDArray[Any], axis: int) -> bool:
+    """Whether every pixel has one value above 0 along an axis, the same one everywhere."""
+    return bool(
+        ((values == 0) | (values == values.max())).all()
+        and (np.count_nonzero(values, axis=axis) == 1).all()
+    )
+
+
+def unclear_one_hot(where: str, name: str, shape: Sequence[int], kind: str) -> ValueError:
+    """A batch of label maps or of masks, or one label map in one-hot form."""
+    items, kinds = "masks", "'mask'"
+    if kind == "labels":
+        items, kinds = "label maps or masks", "'labels' or 'mask'"
     return invalid(
         where,
-        f"{name} has shape {tuple(shape)} and holds one 1 per pixel, so it looks one-hot, not like "
-        f"{shape[0]} label maps; expected {name}.argmax(0), or kind='labels'",
+        f"{name} has shape {tuple(shape)} and marks one label per pixel, so it looks one-hot, not "
+        f"like {shape[0]} {items}; expected {name}.argmax(0), or kind={kinds}",
+    )
+
+
+def unclear_maps(where: str, name: str, labels: NDArray[Any]) -> ValueError:
+    """Integers (N, H, W) for one image."""
+    n = len(labels)
+    has_two_values = bool(((labels == 0) | (labels == labels.max())).all())
+    items, kinds = ("masks", "'mask' or 'labels'") if has_two_values else ("label maps", "'labels'")
+    return invalid(
+        where,
+        f"{name} has shape {labels.shape}, dtype {labels.dtype} and one image, so it may be {n} "
+        f"{items} or scores of {n} labels; expected kind={kinds}, or scores as floats "
+        f"({name} / {name}.sum(0) of probabilities in integers)",
+    )
+
+
+def last_axis(where: str, array: NDArray[Any]) -> ValueError:
+    """Hard values (H, W, C): one-hot labels, a picture in colours, or scores in integers."""
+    shape = array.shape
+    pixels = array[:: -(-shape[0] // 64), :: -(-shape[1] // 64)]
+    if shape[-1] == 1 or is_one_hot(pixels, -1) or array.dtype.kind == "b":
+        how = "x[..., 0]" if shape[-1] == 1 else "x.argmax(-1)"
+        return invalid(
+            where,
+            f"x has shape {shape}, like one-hot labels (H, W, C); expected labels of shape "
+            f"(H, W), here {shape[:-1]}: {how}",
+        )
+    if shape[-1] in (3, 4) and array.dtype.kind == "u":
+        return invalid(
+            where,
+            f"x has shape {shape} and dtype {array.dtype}, like a picture in colours; expected the "
+            f"numbers of labels, of shape {shape[:-1]}, or scores as floats",
+        )
+    return invalid(
+        where,
+        f"x has shape {shape} and dtype {array.dtype}, like scores (H, W, C) in integers; expected "
+        "floats (x / x.sum(-1, keepdims=True) of probabilities), or labels: x.argmax(-1)",
     )
 
 

@@ -203,16 +203,6 @@ def grey_batch(where: str, shape: Sequence[int], image: Sequence[int]) -> ValueE
     )
 
 
-def one_hot(where: str, shape: Sequence[int]) -> ValueError:
-    """Hard labels with a label axis behind the pixels."""
-    how = "x[..., 0]" if shape[-1] == 1 else "x.argmax(-1)"
-    return invalid(
-        where,
-        f"x has shape {tuple(shape)}, like one-hot labels (H, W, C); expected labels of shape "
-        f"(H, W), here {tuple(shape[:-1])}: {how}",
-    )
-
-
 def other_layout(
     where: str, shape: Sequence[int], layout: str, other: str, size: tuple[int, int]
 ) -> ValueError:

@@ -37,6 +37,7 @@ class Scores(NamedTuple):
     guessed: bool  # the kind follows from the dtype, nobody said it
     layout: str
     alignment: str | None  # how it is upsampled to the image, None if it has the image's size
+    is_batch_said: bool  # the layout was given, or an image for each item
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -83,19 +84,33 @@ def read_scores(
     """
     _refuse_swapped_arguments(where, array, images)
     kind, guessed = _settle_kind(where, array, kind)
+    found, alignment = _settle_layout(where, array, kind, layout, upsample, images)
+    is_batch_said = layout is not None or len(images.arrays) > 1
+    return _checked(where, Scores(array, kind, guessed, found, alignment, is_batch_said))
+
+
+def _settle_layout(
+    where: str,
+    array: NDArray[Any],
+    kind: str,
+    layout: str | None,
+    upsample: str | bool,
+    images: Images,
+) -> tuple[str, str | None]:
+    """The layout, and how x is upsampled to the image."""
     known = _layouts_of(where, array, kind, layout)
     size = images.size
     if size is None:
         if len(known) > 1:
             raise fault.ambiguous_layout(where, array.shape, known, has_image=False)
-        return _checked(where, Scores(array, kind, guessed, known[0], None))
+        return known[0], None
     exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
     if not exact:
-        _refuse_one_hot(where, array, images)
+        _refuse_last_axis(where, array, images)
         _refuse_grey_batch(where, array, known, images)
     _refuse_channels_first(where, array, known, images, fits=bool(exact))
     if exact:
-        return _checked(where, Scores(array, kind, guessed, _only(where, array, exact), None))
+        return _only(where, array, exact), None
     if layout is not None:
         _refuse_layout(where, array, kind, layout, upsample, size)
     for one in known:
@@ -103,8 +118,7 @@ def read_scores(
             raise fault.swapped_sizes(where, array.shape, one, size)
     if array.dtype.kind != "f":
         raise fault.not_upsampled(where, array.shape, kind, size)
-    layout, alignment = _stretch(where, array, known, upsample, size)
-    return _checked(where, Scores(array, kind, guessed, layout, alignment))
+    return _stretch(where, array, known, upsample, size)
 
 
 def _refuse_swapped_arguments(where: str, array: NDArray[Any], images: Images) -> None:
@@ -183,12 +197,12 @@ def _only(where: str, array: NDArray[Any], layouts: list[str]) -> str:
     return layouts[0]
 
 
-def _refuse_one_hot(where: str, array: NDArray[Any], images: Images) -> None:
-    """Refuse hard labels (H, W, C), unless both could be batches of grey pictures."""
+def _refuse_last_axis(where: str, array: NDArray[Any], images: Images) -> None:
+    """Refuse integers and masks (H, W, C), unless both could be batches of grey pictures."""
     are_grey = images.n_channels > _MOST_CHANNELS and array.shape[-1] == images.n_channels
     is_hard = array.dtype.kind != "f" and array.ndim == 3
     if is_hard and array.shape[:2] == images.size and not are_grey:
-        raise fault.one_hot(where, array.shape)
+        raise explain.last_axis(where, array)
 
 
 def _refuse_grey_batch(where: str, array: NDArray[Any], known: list[str], images: Images) -> None:

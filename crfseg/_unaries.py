@@ -55,6 +55,7 @@ class Unaries:
         if self._scores.kind == "labels":
             self._rule = settle_labels(self._where, self._scores, self._rule)
         elif self._scores.kind == "mask":
+            _refuse_one_hot(self._where, self._scores)
             self.foreground = foreground_value(self._where, self._scores)
 
     @property
@@ -161,7 +162,7 @@ def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
     labels = scores.array
     if rule.n_labels == 0:
         if scores.guessed and rule.ignore_index is None:
-            _refuse_lookalikes(where, labels)
+            _refuse_lookalikes(where, scores)
         count = count_labels(where, "x", labels, rule.ignore_index)
         rule = rule._replace(n_labels=min(count, fault.MOST_LABELS))
     check_label_values(where, "x", labels, rule)
@@ -170,13 +171,22 @@ def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
     return rule
 
 
-def _refuse_lookalikes(where: str, labels: NDArray[Any]) -> None:
-    highest = int(labels.max())
-    if highest == 255 and ((labels == 0) | (labels == 255)).all():
+def _refuse_lookalikes(where: str, scores: Scores) -> None:
+    """Refuse labels that nobody called so and that may be something else."""
+    labels = scores.array
+    _refuse_one_hot(where, scores)
+    if int(labels.max()) == 255 and ((labels == 0) | (labels == 255)).all():
         raise explain.unclear_mask(where, "x")
-    one_hot = highest == 1 and labels.ndim == 3 and len(labels) > 1 and labels.min() == 0
-    if one_hot and (labels.sum(axis=0) == 1).all():
-        raise explain.unclear_one_hot(where, "x", labels.shape)
+    if labels.ndim == 3 and len(labels) > 1 and not scores.is_batch_said:
+        raise explain.unclear_maps(where, "x", labels)
+
+
+def _refuse_one_hot(where: str, scores: Scores) -> None:
+    """Refuse (C, H, W) that would be read as C label maps or masks of one image."""
+    values = scores.array
+    is_guess = scores.guessed and scores.layout == "NHW" and not scores.is_batch_said
+    if is_guess and len(values) > 1 and explain.is_one_hot(values, 0):
+        raise explain.unclear_one_hot(where, "x", values.shape, scores.kind)
 
 
 def foreground_value(where: str, scores: Scores) -> int:

@@ -84,7 +84,8 @@ def refine(
             an image that is in no list, or an array (1, H, W, K), serves all items. None only if
             no term looks at it.
         kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
-            raises if the values say otherwise.
+            raises if the values say otherwise, or if several label maps for one image may be
+            scores.
         layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW"; None finds it by the image's size.
         spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels; None for none.
         bilateral: (sigma_xy, sigma_rgb, weight) of the ``Bilateral`` term, sigma_rgb in levels of

@@ -168,7 +168,7 @@ def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, photo, c
     np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
     capsys.readouterr()
     np.save(files / "two.npy", np.concatenate((one, one)))
-    assert call(files, "refine", "photo.png", "two.npy", "-o", "two.png") == 1
+    assert call(files, "refine", "photo.png", "two.npy", "-o", "two.png", "--kind", kind) == 1
     assert "two.npy: has shape (2, 24, 32), a batch; expected" in only_sentence(capsys)[1]
     assert not (files / "two.png").exists()
 

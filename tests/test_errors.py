@@ -22,6 +22,8 @@ from bad_input import (
 )
 from crfseg import Bilateral, Features, Gaussian, refine
 
+ONE_HOT = np.arange(C)[:, None, None] == LABELS
+
 
 class OnGpu:
     """What an array on an accelerator shows of itself."""
@@ -80,7 +82,17 @@ X_VALUES = [
     case("0 and 255", lambda: refine(MASK.astype(np.uint8) * 255, IMAGE), ValueError,
          "[refine] x holds 0 and 255 alone", "kind='mask'", "kind='labels'"),
     case("one-hot", lambda: refine(np.eye(C, dtype=int)[LABELS].transpose(2, 0, 1), IMAGE),
-         ValueError, "[refine] x has shape (3, 4, 6)", "one-hot", "x.argmax(0)"),
+         ValueError, "[refine] x has shape (3, 4, 6)", "one-hot", "not like 3 label maps or masks",
+         "x.argmax(0), or kind='labels' or 'mask'"),
+    case("one-hot, bool", lambda: refine(ONE_HOT, IMAGE), ValueError,
+         "one-hot, not like 3 masks; expected x.argmax(0), or kind='mask'"),
+    case("one-hot of 0 and 255", lambda: refine(ONE_HOT.astype(np.uint8) * 255, IMAGE), ValueError,
+         "one-hot", "x.argmax(0)"),
+    case("probabilities in bytes", lambda: refine((PROBS * 255).astype(np.uint8), IMAGE),
+         ValueError, "[refine] x has shape (3, 4, 6), dtype uint8 and one image, so it may be 3 "
+         "label maps or scores of 3 labels; expected kind='labels', or scores as floats"),
+    case("masks in integers", lambda: refine((PROBS > 0.3) * 1, IMAGE), ValueError,
+         "so it may be 3 masks or scores of 3 labels; expected kind='mask' or 'labels'"),
     case("all ignored", lambda: refine(np.full((H, W), 255), IMAGE, ignore_index=255), ValueError,
          "[refine] every point is ignored"),
     case("the only label ignored", lambda: refine(LABELS * 0, IMAGE, n_labels=1, ignore_index=0),

@@ -99,6 +99,12 @@ CHANNELS = [
          "shape (H, W), here (24, 32): x.argmax(-1)"),
     case("one-hot labels of a low image", lambda: refine(ONE_HOT[:6], IMAGE[:6]), ValueError,
          "expected labels of shape (H, W), here (6, 32): x.argmax(-1)"),
+    case("bytes that are not one-hot", lambda: refine(ONE_HOT.astype(np.uint8) + 1, IMAGE),
+         ValueError, "[refine] x has shape (24, 32, 3) and dtype uint8, like a picture in colours; "
+         "expected the numbers of labels, of shape (24, 32), or scores as floats"),
+    case("scores in bytes, label axis last", lambda: refine((LAST * 255).astype(np.uint8), IMAGE),
+         ValueError, "[refine] x has shape (24, 32, 5) and dtype uint8, like scores (H, W, C) in "
+         "integers; expected floats"),
     case("labels with an axis of length 1", lambda: refine(LABELS[..., None], IMAGE), ValueError,
          "expected labels of shape (H, W), here (24, 32): x[..., 0]"),
 ]  # fmt: skip
@@ -171,7 +177,7 @@ def test_narrow_label_maps_are_no_picture():
     """Eight-bit labels (N, H, 3) and a float image that has their size."""
     labels = RNG.integers(0, 3, (6, 9, 3), dtype=np.uint8)
     image = RNG.random((9, 3, 9)).astype(np.float32)
-    assert refine(labels, image).shape == labels.shape
+    assert refine(labels, image, kind="labels").shape == labels.shape
 
 
 def test_low_images_with_many_channels_are_not_channels_first():

@@ -152,6 +152,29 @@ def test_soft_masks_are_stretched_like_probabilities(rng, shape, size, upsample)
     np.testing.assert_array_equal(labels.reshape(-1, *size), found.reshape(-1, *size) > 0.5)
 
 
+@pytest.mark.parametrize("said", ["kind", "layout", "images", "n_labels"])
+def test_several_label_maps_of_one_image_are_a_batch_where_it_is_said(rng, image, said):
+    """One-hot ones too: otherwise they may be scores of as many labels."""
+    labels = np.stack([rng.random((H, W)) < 0.5] * 2).astype(np.uint8)
+    labels[1] = 1 - labels[0]
+    images = [image, image] if said == "images" else image
+    options = {"kind": {"kind": "labels"}, "layout": {"layout": "NHW"}, "images": {}}
+    result = refine(labels, images, **options.get(said, {"n_labels": 2}))
+    for item, one in zip(result, labels, strict=True):
+        np.testing.assert_array_equal(item, refine(one, image))
+
+
+def test_masks_that_overlap_are_masks(rng, image):
+    """One per object, as promptable networks give them; one-hot ones may be labels."""
+    masks = rng.random((3, H, W)) < 0.5
+    for item, one in zip(refine(masks, image), masks, strict=True):
+        np.testing.assert_array_equal(item, refine(one, image))
+    apart = np.arange(3)[:, None, None] == rng.integers(0, 3, (H, W))
+    for options in ({"kind": "mask"}, {"layout": "NHW"}):
+        for item, one in zip(refine(apart, image, **options), apart, strict=True):
+            np.testing.assert_array_equal(item, refine(one, image))
+
+
 def test_probabilities_are_taken_as_they_are(probs, image, refined):
     """kind="auto" and kind="probs" are one path; float16 sums within the tolerance pass."""
     np.testing.assert_array_equal(refine(probs, image, kind="probs"), refined)
