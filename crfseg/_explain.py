@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._check import invalid, show
+from ._fault import MOST_DIMENSIONS
 
 SUM_TOLERANCE = 1e-2
 """How far the probabilities of one point may add up from 1 (float16 needs most of it)."""
@@ -97,6 +98,44 @@ def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> Va
             f"(np.moveaxis({name}, -1, 0))",
         )
     return invalid(where, f"{found}; expected {_what_else(where, guessed)}")
+
+
+def are_swapped(x: NDArray[Any], image: NDArray[Any], kind: str) -> bool:
+    """Whether floats cannot be the scores, and those in the place of the image can.
+
+    Looks at a sample of the pixels: this is asked before anything is known to be wrong.
+    """
+    if kind != "logits":
+        return not _sum_to_one(x) and (_sum_to_one(image) or _are_logits_beside(image, x))
+    # Any floats are logits, so the image must be none, whatever image_range says.
+    return min(image.shape) > MOST_DIMENSIONS and _are_logits_beside(image, x)
+
+
+def _sum_to_one(scores: NDArray[Any]) -> bool:
+    """Whether they do so over the first or the last axis of three, and are not negative."""
+    last = scores[:: _step(scores, 0), :: _step(scores, 1)]
+    first = scores[:, :: _step(scores, 1), :: _step(scores, 2)]
+    return any(
+        values.shape[axis] > 1
+        and bool(values.min() >= -NEGATIVE_TOLERANCE)
+        and bool((np.abs(values.sum(axis, np.float64) - 1.0) <= SUM_TOLERANCE).all())
+        for values, axis in ((last, -1), (first, 0))
+    )
+
+
+def _are_logits_beside(scores: NDArray[Any], picture: NDArray[Any]) -> bool:
+    """Whether one has negative values and more channels than colours, the other is in 0..1."""
+    few, many = (
+        array[:: _step(array, 0), :: _step(array, 1), :: _step(array, 2)]
+        for array in (picture, scores)
+    )
+    is_picture = bool(few.min() >= 0 and few.max() <= 1)
+    return is_picture and min(scores.shape) not in (1, 3, 4) and bool(many.min() < 0)
+
+
+def _step(array: NDArray[Any], axis: int) -> int:
+    """A step that takes at most 32 of an axis."""
+    return int(-(-array.shape[axis] // 32))
 
 
 def _one_probability(where: str, name: str, values: NDArray[Any]) -> ValueError | None:

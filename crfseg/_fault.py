@@ -180,7 +180,7 @@ def swapped_arguments(where: str, x: Any, image: Any) -> ValueError:
     return invalid(
         where,
         f"x is {x.dtype} of shape {x.shape}, like a picture, and image is {image.dtype}, like "
-        f"scores: x and image look swapped; expected {where}(x, image), the scores first",
+        f"scores or labels: x and image look swapped; expected {where}(x, image), the scores first",
     )
 
 

@@ -18,6 +18,7 @@ LAYOUTS: Final = ("CHW", "HWC", "NCHW", "NHWC", "HW", "NHW")
 _SOFT_LAYOUTS: Final = LAYOUTS[:4]
 _HARD_LAYOUTS: Final = LAYOUTS[4:]
 _PICTURE_DTYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
+_COLOURS: Final = (3, 4)  # channels that a picture in colours has
 _MOST_CHANNELS: Final = fault.MOST_DIMENSIONS - 2
 
 # Where the axes of a layout are when the batch axis and the label axis come first.
@@ -82,7 +83,7 @@ def read_scores(
         TypeError: if the kind needs another dtype.
         ValueError: if the sizes do not fit, or more than one reading is possible.
     """
-    _refuse_swapped_arguments(where, array, images)
+    _refuse_swapped_arguments(where, array, kind, images)
     kind, guessed = _settle_kind(where, array, kind)
     found, alignment = _settle_layout(where, array, kind, layout, upsample, images)
     is_batch_said = layout is not None or len(images.arrays) > 1
@@ -121,21 +122,33 @@ def _settle_layout(
     return _stretch(where, array, known, upsample, size)
 
 
-def _refuse_swapped_arguments(where: str, array: NDArray[Any], images: Images) -> None:
-    """Refuse a picture in the place of x with floats that could be its scores in the image's."""
-    if array.dtype not in _PICTURE_DTYPES or array.ndim not in (3, 4) or not images.arrays:
+def _refuse_swapped_arguments(where: str, array: NDArray[Any], kind: str, images: Images) -> None:
+    """Refuse a picture in the place of x with what could be its scores in the image's."""
+    if array.ndim not in (3, 4) or array.size == 0 or not images.arrays:
         return
-    scores = images.arrays[0]
-    if array.shape[-1] not in (3, 4) or scores.dtype.kind != "f":
-        return
-    if array.ndim == 3 and array.shape[1:] == images.size:  # a batch of narrow label maps
-        return
-    pixels = (array.shape[-3], array.shape[-2])
-    grids = [(scores.shape[1], scores.shape[2])]
-    if scores.shape[2] not in (3, 4):  # as many as an image has
-        grids.append((scores.shape[0], scores.shape[1]))
-    if any(_leads_to(grid, pixels) for grid in grids):
+    item, scores = array[0] if array.ndim == 4 else array, images.arrays[0]
+    if array.dtype.kind == "f" and scores.dtype.kind == "f":
+        suspects = kind != "mask" and explain.are_swapped(item, scores, kind)
+    else:
+        suspects = array.dtype in _PICTURE_DTYPES and scores.dtype not in _PICTURE_DTYPES
+    if suspects and _lie_on_picture(scores, item) and not _are_narrow_labels(array, images):
         raise fault.swapped_arguments(where, array, scores)
+
+
+def _lie_on_picture(scores: NDArray[Any], picture: NDArray[Any]) -> bool:
+    """Whether scores with a label axis, or labels, have a picture's size or lead there."""
+    sizes = [picture.shape[:2]] if picture.shape[-1] in _COLOURS else []
+    if picture.shape[0] in _COLOURS and picture.dtype.kind == "f":
+        sizes.append(picture.shape[1:])
+    grids = [scores.shape[1:]]
+    if scores.shape[2] not in _COLOURS or picture.dtype.kind == "f":
+        grids.append(scores.shape[:2])
+    return any(_leads_to(grid, size) for grid in grids for size in sizes)
+
+
+def _are_narrow_labels(array: NDArray[Any], images: Images) -> bool:
+    """Whether integers are a batch of label maps as wide as a picture has colours."""
+    return array.dtype.kind != "f" and array.ndim == 3 and array.shape[1:] == images.size
 
 
 def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]:

@@ -145,6 +145,10 @@ LAYOUTS = [
 ]  # fmt: skip
 
 
+FLOATS = IMAGE / np.float32(255)
+MANY = RNG.dirichlet(np.ones(21), (H, W)).transpose(2, 0, 1).astype(np.float32)
+
+
 def swapped(name, x, image, **options):
     """The photograph came first."""
     return case(f"swapped: {name}", lambda: refine(x, image, **options), ValueError,
@@ -162,6 +166,23 @@ SWAPPED = [
     swapped("foreground probability", IMAGE, PROBS[0], kind="mask"),
     swapped("alpha", np.dstack([IMAGE, IMAGE[..., :1]]), PROBS),
     swapped("16 bits", IMAGE.astype(np.uint16), PROBS),
+    swapped("labels", IMAGE, LABELS),
+    swapped("floats", FLOATS, PROBS),
+    swapped("floats, many labels", FLOATS, MANY),
+    swapped("floats, many labels, label axis last", FLOATS, MANY.transpose(1, 2, 0)),
+    swapped(
+        "floats, as many labels as colours", FLOATS, LAST[..., :3] / LAST[..., :3].sum(2)[..., None]
+    ),
+    swapped("floats, channels first", FLOATS.transpose(2, 0, 1), PROBS),
+    swapped("floats, label axis last", FLOATS, LAST),
+    swapped("floats, kind given", FLOATS, PROBS, kind="probs"),
+    swapped("floats, logits", FLOATS, np.log(MANY), kind="logits"),
+    swapped("floats, logits and no kind", FLOATS, np.log(MANY)),
+    swapped("floats, batch", np.stack([FLOATS] * 2), np.stack([MANY] * 2)),
+    swapped(
+        "floats, batch of tensors", np.stack([FLOATS.transpose(2, 0, 1)] * 2), np.stack([MANY] * 2)
+    ),
+    swapped("floats, coarse", np.full((8 * H, 8 * W, 3), 0.2), PROBS),
 ]
 
 
@@ -171,6 +192,18 @@ SWAPPED = [
 )
 def test_shapes_that_do_not_fit_are_explained(call, error, fragments):
     assert_named(call, error, fragments)
+
+
+@pytest.mark.parametrize("kind", ["auto", "logits"])
+def test_scores_of_three_labels_beside_floats_are_not_swapped(kind):
+    """Not even where the image's channels sum to 1, or it has more than colours."""
+    x = LAST[..., :3] / LAST[..., :3].sum(2, keepdims=True)
+    for image in (x, FLOATS, LAST, np.eye(3, dtype=np.float32)[LABELS % 3]):
+        assert refine(x, image, kind=kind).shape == x.shape
+    assert refine(np.log(x), x, kind="logits").shape == x.shape
+    assert refine(4 * x, x, kind="logits").shape == x.shape
+    bands = LAST - 0.5
+    assert refine(x, bands, kind="logits", image_range=(-1, 1)).shape == x.shape
 
 
 def test_narrow_label_maps_are_no_picture():
