@@ -178,7 +178,10 @@ def _what_else(where: str, guessed: bool) -> str:
     if where != "refine":
         return expected
     if guessed:
-        return f"{expected}, or kind= to say what it holds: 'logits', 'probs', 'labels' or 'mask'"
+        return (
+            f"{expected}, or kind='logits' for scores before softmax, 'mask' for foreground "
+            "probabilities, as sigmoids are"
+        )
     return f"{expected} (scores before softmax need kind='logits')"
 
 
@@ -233,6 +236,15 @@ def unclear_mask(where: str, name: str) -> ValueError:
     )
 
 
+def unclear_grey(where: str, name: str, n_levels: int) -> ValueError:
+    """Bytes of so many values that they are rather a saliency map than labels."""
+    return invalid(
+        where,
+        f"{name} has {n_levels} different values, like a grey picture; expected kind='labels' if "
+        f"they are labels, or {name} / 255 and kind='mask' if they are foreground probabilities",
+    )
+
+
 def is_one_hot(values: NDArray[Any], axis: int) -> bool:
     """Whether every pixel has one value above 0 along an axis, the same one everywhere."""
     return bool(
@@ -266,7 +278,7 @@ def unclear_maps(where: str, name: str, labels: NDArray[Any]) -> ValueError:
     )
 
 
-def last_axis(where: str, array: NDArray[Any]) -> ValueError:
+def last_axis(where: str, array: NDArray[Any], kind: str) -> ValueError:
     """Hard values (H, W, C): one-hot labels, a picture in colours, or scores in integers."""
     shape = array.shape
     pixels = array[:: -(-shape[0] // 64), :: -(-shape[1] // 64)]
@@ -278,10 +290,11 @@ def last_axis(where: str, array: NDArray[Any]) -> ValueError:
             f"(H, W), here {shape[:-1]}: {how}",
         )
     if shape[-1] in (3, 4) and array.dtype.kind == "u":
+        wanted = "the numbers of labels" if kind == "labels" else "a mask"
         return invalid(
             where,
-            f"x has shape {shape} and dtype {array.dtype}, like a picture in colours; expected the "
-            f"numbers of labels, of shape {shape[:-1]}, or scores as floats",
+            f"x has shape {shape} and dtype {array.dtype}, like a picture in colours; expected "
+            f"{wanted}, of shape {shape[:-1]}, or scores as floats",
         )
     return invalid(
         where,
@@ -299,13 +312,20 @@ def mask_values(where: str, name: str, mask: NDArray[Any], layout: str) -> Value
         return invalid(
             where,
             f"{name} ranges from {low} to {high} and kind is 'mask'; "
-            "expected foreground probabilities from 0 to 1",
+            f"expected foreground probabilities from 0 to 1{_from_levels(name, mask)}",
         )
     found = np.unique(mask)
     listed = ", ".join(show(v) for v in found[:6]) + (", ..." if len(found) > 6 else "")
     return invalid(
-        where, f"{name} has values {listed} and kind is 'mask'; expected 0 and 1, or 0 and 255"
+        where,
+        f"{name} has values {listed} and kind is 'mask'; expected 0 and 1, or 0 and 255, or "
+        f"foreground probabilities as floats{_from_levels(name, mask)}",
     )
+
+
+def _from_levels(name: str, mask: NDArray[Any]) -> str:
+    """How levels of 0..255 become probabilities, if they are some."""
+    return f" ({name} / 255)" if mask.min() >= 0 and 3 < mask.max() <= 255 else ""
 
 
 def image_range(
@@ -317,7 +337,7 @@ def image_range(
         return invalid(where, f"{found}; expected values within image_range={wanted}")
     hint = "pass image_range=(lo, hi) for another range"
     if low < 0:
-        hint = "it looks mean-subtracted: undo that, or pass image_range=(lo, hi)"
+        hint = "it looks mean-subtracted: undo that (* std + mean), or pass image_range=(lo, hi)"
     elif high <= 255:
         hint = "pass image_range=(0, 255) if these are levels of 0 to 255"
     return invalid(where, f"{found}; expected 0 to 1 for a float image ({hint})")

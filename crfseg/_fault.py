@@ -8,7 +8,7 @@ called, ``name`` the argument.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ._check import invalid, mistyped, options, show
+from ._check import invalid, is_path, mistyped, options, show
 
 MOST_DIMENSIONS = 16
 MOST_LABELS = 2**20
@@ -45,10 +45,11 @@ def sigma_count(where: str, name: str, found: int, expected: int, axes: str) -> 
 def not_an_array(where: str, name: str, value: Any, reason: object = None) -> TypeError:
     """No array can be made of it."""
     why = f" ({reason})" if reason else ""
+    hint = " (Image.open opens a picture, np.load a .npy file)" if is_path(value) else ""
     return mistyped(
         where,
-        f"{name} is {show(value)} ({type(value).__name__}), which is not an array{why}; "
-        "expected a numpy array, a torch CPU tensor, or anything with __array__ or __dlpack__",
+        f"{name} is {show(value)} ({type(value).__name__}), which is not an array{why}; expected "
+        f"a numpy array, a torch CPU tensor, or anything with __array__ or __dlpack__{hint}",
     )
 
 
@@ -134,7 +135,7 @@ def wrong_axes(where: str, shape: Sequence[int], kind: str, layouts: Iterable[st
     named = " or ".join(f"({', '.join(layout)})" for layout in layouts)
     hint = ""
     if kind in ("probs", "logits") and len(shape) == 2:
-        hint = "; a foreground probability (H, W) needs kind='mask'"
+        hint = "; a foreground probability (H, W) needs kind='mask', labels an integer dtype"
     return invalid(where, f"x has shape {tuple(shape)} and kind '{kind}'; expected {named}{hint}")
 
 

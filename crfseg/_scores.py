@@ -107,7 +107,7 @@ def _settle_layout(
         return known[0], None
     exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
     if not exact:
-        _refuse_last_axis(where, array, images)
+        _refuse_last_axis(where, array, kind, images)
         _refuse_grey_batch(where, array, known, images)
     _refuse_channels_first(where, array, known, images, fits=bool(exact))
     if exact:
@@ -210,12 +210,12 @@ def _only(where: str, array: NDArray[Any], layouts: list[str]) -> str:
     return layouts[0]
 
 
-def _refuse_last_axis(where: str, array: NDArray[Any], images: Images) -> None:
+def _refuse_last_axis(where: str, array: NDArray[Any], kind: str, images: Images) -> None:
     """Refuse integers and masks (H, W, C), unless both could be batches of grey pictures."""
     are_grey = images.n_channels > _MOST_CHANNELS and array.shape[-1] == images.n_channels
     is_hard = array.dtype.kind != "f" and array.ndim == 3
     if is_hard and array.shape[:2] == images.size and not are_grey:
-        raise explain.last_axis(where, array)
+        raise explain.last_axis(where, array, kind)
 
 
 def _refuse_grey_batch(where: str, array: NDArray[Any], known: list[str], images: Images) -> None:

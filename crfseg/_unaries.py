@@ -18,6 +18,7 @@ from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_label
 from .upsample import Size
 
 _MASK_LABELS = 2  # background and foreground
+_GREY_LEVELS = 128  # different bytes from which on a label map looks like a picture
 
 Report = tuple[int, float, int, float, int]  # of core.MeanField.set_unary
 Judge = Callable[[Report], None]  # raises if values are not what they should be
@@ -177,8 +178,18 @@ def _refuse_lookalikes(where: str, scores: Scores) -> None:
     _refuse_one_hot(where, scores)
     if int(labels.max()) == 255 and ((labels == 0) | (labels == 255)).all():
         raise explain.unclear_mask(where, "x")
+    n_levels = _count_levels(labels) if labels.dtype == np.uint8 else 0
+    if labels.ndim == 2 and n_levels >= _GREY_LEVELS:
+        raise explain.unclear_grey(where, "x", n_levels)
     if labels.ndim == 3 and len(labels) > 1 and not scores.is_batch_said:
         raise explain.unclear_maps(where, "x", labels)
+
+
+def _count_levels(labels: NDArray[Any]) -> int:
+    """How many different bytes there are, 0 where they are too small to be many."""
+    if labels.max() < _GREY_LEVELS - 1:
+        return 0
+    return int(np.count_nonzero(np.bincount(labels.reshape(-1))))
 
 
 def _refuse_one_hot(where: str, scores: Scores) -> None:

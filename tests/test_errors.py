@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Bad input of refine(): an exception that names the argument, what was found and expected."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,7 @@ from bad_input import (
 )
 from crfseg import Bilateral, Features, Gaussian, refine
 
+GREY = np.arange(256, dtype=np.uint8).reshape(16, 16) % 200
 ONE_HOT = np.arange(C)[:, None, None] == LABELS
 
 
@@ -60,9 +63,10 @@ X_VALUES = [
     case("sums", lambda: refine(put(PROBS, (slice(None), 1, 2), 0.5), IMAGE, kind="probs"),
          ValueError, "x sums to 1.5 over the labels at row 1, column 2", "sum to 1 within 0.01"),
     case("scores of unknown kind", lambda: refine(LOGITS, IMAGE), ValueError,
-         "[refine] x", "kind=", "'logits'", "'probs'", "'labels'", "'mask'"),
+         "[refine] x", "or kind='logits' for scores before softmax, 'mask' for foreground"),
     case("sigmoid outputs", lambda: refine(giant((C, H, W)), IMAGE), ValueError,
-         "x sums to 1.5 over the labels at row 0, column 0", "kind="),
+         "x sums to 1.5 over the labels at row 0, column 0", "'mask' for foreground "
+         "probabilities, as sigmoids are"),
     case("log-probs as probs", lambda: refine(np.log(PROBS), IMAGE, kind="probs"), ValueError,
          "[refine] x holds log-probabilities", "kind='logits'"),
     case("log-probs, kind auto", lambda: refine(np.log(PROBS), IMAGE), ValueError,
@@ -99,6 +103,16 @@ X_VALUES = [
          ValueError, "[refine] n_labels is 1, all ignored"),
     case("mask of three values", lambda: refine(LABELS, IMAGE, kind="mask"), ValueError,
          "[refine] x has values 0, 1, 2 and kind is 'mask'; expected 0 and 1, or 0 and 255"),
+    case("saliency in bytes", lambda: refine(GREY, giant((16, 16, 3), 7, np.uint8)), ValueError,
+         "[refine] x has 200 different values, like a grey picture; expected kind='labels' if they "
+         "are labels, or x / 255 and kind='mask'"),
+    case("saliency in bytes as mask",
+         lambda: refine(GREY, giant((16, 16, 3), 7, np.uint8), kind="mask"), ValueError,
+         "x has values 0, 1, 2, 3, 4, 5, ...", "or foreground probabilities as floats (x / 255)"),
+    case("saliency in floats up to 255", lambda: refine(PROBS[0] * 255, IMAGE, kind="mask"),
+         ValueError, "[refine] x ranges from", "probabilities from 0 to 1 (x / 255)"),
+    case("labels in floats", lambda: refine(LABELS / 1, IMAGE), ValueError,
+         "kind='mask', labels an integer dtype"),
     case("mask beyond 1", lambda: refine(PROBS[0] * 3, IMAGE, kind="mask"), ValueError,
          "[refine] x ranges from", "kind is 'mask'", "from 0 to 1"),
     case("mask NaN", lambda: refine(put(PROBS[0], (1, 2), np.nan), IMAGE, kind="mask"), ValueError,
@@ -170,7 +184,11 @@ X_SHAPES = [
 
 X_TYPES = [
     case("None", lambda: refine(None, IMAGE), TypeError, "[refine] x is None", "not an array"),
-    case("string", lambda: refine("x.png", IMAGE), TypeError, "[refine] x is 'x.png' (str)"),
+    case("string", lambda: refine("x.png", IMAGE), TypeError, "[refine] x is 'x.png' (str)",
+         "(Image.open opens a picture, np.load a .npy file)"),
+    case("path", lambda: refine(Path("x.npy"), IMAGE), TypeError, "(Image.open opens a picture"),
+    case("a list of arrays of two sizes", lambda: refine([PROBS, PROBS[:2]], IMAGE), TypeError,
+         "[refine] x is 2 arrays of shape (3, 4, 6), (2, 4, 6) (list), which is not an array"),
     case("ragged list", lambda: refine([[0.5, 0.5], [1.0]], IMAGE), TypeError, "[refine] x is"),
     case("objects", lambda: refine(np.array([[None]]), IMAGE), TypeError, "x has dtype object"),
     case("complex", lambda: refine(PROBS.astype(complex), IMAGE), TypeError,

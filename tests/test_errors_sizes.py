@@ -102,6 +102,8 @@ CHANNELS = [
     case("bytes that are not one-hot", lambda: refine(ONE_HOT.astype(np.uint8) + 1, IMAGE),
          ValueError, "[refine] x has shape (24, 32, 3) and dtype uint8, like a picture in colours; "
          "expected the numbers of labels, of shape (24, 32), or scores as floats"),
+    case("a mask in colours", lambda: refine(IMAGE, IMAGE, kind="mask"), ValueError,
+         "like a picture in colours; expected a mask, of shape (24, 32)"),
     case("scores in bytes, label axis last", lambda: refine((LAST * 255).astype(np.uint8), IMAGE),
          ValueError, "[refine] x has shape (24, 32, 5) and dtype uint8, like scores (H, W, C) in "
          "integers; expected floats"),

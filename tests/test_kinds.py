@@ -44,6 +44,15 @@ def test_labels_come_back_as_labels(rng, image, dtype):
     np.testing.assert_allclose(marginals, refine(probs, image), rtol=0, atol=1e-4)
 
 
+def test_label_maps_of_many_bytes_are_labels_where_it_is_said():
+    """Otherwise they may be a saliency map."""
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16) % 200
+    image = np.repeat(labels[..., None], 3, axis=2)
+    expected = refine(labels.astype(np.int32), image)
+    for options in ({"kind": "labels"}, {"n_labels": 200}):
+        np.testing.assert_array_equal(refine(labels, image, **options), expected)
+
+
 def test_labels_without_a_label_get_one(rng, image):
     labels = rng.integers(0, 3, (H, W)).astype(np.uint8)
     labels[2:5, 3:9] = 255
