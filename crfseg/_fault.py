@@ -108,7 +108,8 @@ def wrong_mode(where: str, name: str, mode: str) -> ValueError:
     wanted = "L" if mode in ("1", "LA", "La") else "RGB"
     return invalid(
         where,
-        f"{name} is a Pillow picture of mode {mode!r}{reason}; expected {name}.convert({wanted!r})",
+        f"{name} is a Pillow picture of mode {mode!r}{reason}; "
+        f"expected {name.rsplit(maxsplit=1)[-1]}.convert({wanted!r})",
     )
 
 

@@ -49,6 +49,6 @@ def overlay(
         raise ValueError(f"[overlay] opacity is {opacity}; expected 0 to 1")
     rgb = image[..., None] if image.ndim == 2 else image
     mixed = (1 - opacity) * rgb + opacity * colorize(labels, palette)
-    picture = np.rint(mixed).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
     picture[boundaries(labels)] = 255
     return picture

@@ -75,7 +75,7 @@ def test_pillow_images_with_other_channels_than_colours_are_refused(probs, image
     said = rf"\[refine\] {name} is a Pillow picture of mode '{mode}'.*; expected "
     with pytest.raises(ValueError, match=rf"^{said}{name}\.convert\({wanted}\)$"):
         refine(probs, [picture] if as_list else picture)
-    with pytest.raises(ValueError, match="Bilateral image is a Pillow picture"):
+    with pytest.raises(ValueError, match=r"Bilateral image is a .* expected image\.convert"):
         refine(probs, image, pairwise=[Bilateral(picture)])
 
 
