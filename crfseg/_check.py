@@ -7,6 +7,7 @@ called, ``name`` the argument. Together with ``_fault`` (shapes and combinations
 """
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -30,6 +31,10 @@ def show(value: Any) -> str:
     """A value as an error quotes it: short, on one line, arrays by shape."""
     if hasattr(value, "shape") and getattr(value, "shape", ()) != ():
         return f"an array of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple) and value and all(hasattr(one, "shape") for one in value):
+        shapes = list(dict.fromkeys(str(tuple(one.shape)) for one in value))
+        listed = ", ".join(shapes[:3]) + (", ..." if len(shapes) > 3 else "")
+        return f"{len(value)} arrays of shape {listed}"
     if is_number(value) and not isinstance(value, Integral):
         return f"{_as_float(value):.7g}"
     if is_number(value):
@@ -43,6 +48,11 @@ def show(value: Any) -> str:
 def is_number(value: Any) -> bool:
     """An int, a float or a numpy scalar; True is none."""
     return not isinstance(value, bool) and isinstance(value, Real)
+
+
+def is_path(value: Any) -> bool:
+    """The name of a file, perhaps."""
+    return isinstance(value, str | os.PathLike)
 
 
 def options(choices: Iterable[Any]) -> str:

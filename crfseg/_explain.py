@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._check import invalid, show
+from ._fault import MOST_DIMENSIONS
 
 SUM_TOLERANCE = 1e-2
 """How far the probabilities of one point may add up from 1 (float16 needs most of it)."""
@@ -99,6 +100,44 @@ def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> Va
     return invalid(where, f"{found}; expected {_what_else(where, guessed)}")
 
 
+def are_swapped(x: NDArray[Any], image: NDArray[Any], kind: str) -> bool:
+    """Whether floats cannot be the scores, and those in the place of the image can.
+
+    Looks at a sample of the pixels: this is asked before anything is known to be wrong.
+    """
+    if kind != "logits":
+        return not _sum_to_one(x) and (_sum_to_one(image) or _are_logits_beside(image, x))
+    # Any floats are logits, so the image must be none, whatever image_range says.
+    return min(image.shape) > MOST_DIMENSIONS and _are_logits_beside(image, x)
+
+
+def _sum_to_one(scores: NDArray[Any]) -> bool:
+    """Whether they do so over the first or the last axis of three, and are not negative."""
+    last = scores[:: _step(scores, 0), :: _step(scores, 1)]
+    first = scores[:, :: _step(scores, 1), :: _step(scores, 2)]
+    return any(
+        values.shape[axis] > 1
+        and bool(values.min() >= -NEGATIVE_TOLERANCE)
+        and bool((np.abs(values.sum(axis, np.float64) - 1.0) <= SUM_TOLERANCE).all())
+        for values, axis in ((last, -1), (first, 0))
+    )
+
+
+def _are_logits_beside(scores: NDArray[Any], picture: NDArray[Any]) -> bool:
+    """Whether one has negative values and more channels than colours, the other is in 0..1."""
+    few, many = (
+        array[:: _step(array, 0), :: _step(array, 1), :: _step(array, 2)]
+        for array in (picture, scores)
+    )
+    is_picture = bool(few.min() >= 0 and few.max() <= 1)
+    return is_picture and min(scores.shape) not in (1, 3, 4) and bool(many.min() < 0)
+
+
+def _step(array: NDArray[Any], axis: int) -> int:
+    """A step that takes at most 32 of an axis."""
+    return int(-(-array.shape[axis] // 32))
+
+
 def _one_probability(where: str, name: str, values: NDArray[Any]) -> ValueError | None:
     off = np.abs(values[0] - 1.0)
     at = _index(off.argmax(), off.shape)
@@ -139,7 +178,10 @@ def _what_else(where: str, guessed: bool) -> str:
     if where != "refine":
         return expected
     if guessed:
-        return f"{expected}, or kind= to say what it holds: 'logits', 'probs', 'labels' or 'mask'"
+        return (
+            f"{expected}, or kind='logits' for scores before softmax, 'mask' for foreground "
+            "probabilities, as sigmoids are"
+        )
     return f"{expected} (scores before softmax need kind='logits')"
 
 
@@ -194,12 +236,70 @@ def unclear_mask(where: str, name: str) -> ValueError:
     )
 
 
-def unclear_one_hot(where: str, name: str, shape: Sequence[int]) -> ValueError:
-    """Integers that could be a batch of label maps, or one label map in one-hot form."""
+def unclear_grey(where: str, name: str, n_levels: int) -> ValueError:
+    """Bytes of so many values that they are rather a saliency map than labels."""
     return invalid(
         where,
-        f"{name} has shape {tuple(shape)} and holds one 1 per pixel, so it looks one-hot, not like "
-        f"{shape[0]} label maps; expected {name}.argmax(0), or kind='labels'",
+        f"{name} has {n_levels} different values, like a grey picture; expected kind='labels' if "
+        f"they are labels, or {name} / 255 and kind='mask' if they are foreground probabilities",
+    )
+
+
+def is_one_hot(values: NDArray[Any], axis: int) -> bool:
+    """Whether every pixel has one value above 0 along an axis, the same one everywhere."""
+    return bool(
+        ((values == 0) | (values == values.max())).all()
+        and (np.count_nonzero(values, axis=axis) == 1).all()
+    )
+
+
+def unclear_one_hot(where: str, name: str, shape: Sequence[int], kind: str) -> ValueError:
+    """A batch of label maps or of masks, or one label map in one-hot form."""
+    items, kinds = "masks", "'mask'"
+    if kind == "labels":
+        items, kinds = "label maps or masks", "'labels' or 'mask'"
+    return invalid(
+        where,
+        f"{name} has shape {tuple(shape)} and marks one label per pixel, so it looks one-hot, not "
+        f"like {shape[0]} {items}; expected {name}.argmax(0), or kind={kinds}",
+    )
+
+
+def unclear_maps(where: str, name: str, labels: NDArray[Any]) -> ValueError:
+    """Integers (N, H, W) for one image."""
+    n = len(labels)
+    has_two_values = bool(((labels == 0) | (labels == labels.max())).all())
+    items, kinds = ("masks", "'mask' or 'labels'") if has_two_values else ("label maps", "'labels'")
+    return invalid(
+        where,
+        f"{name} has shape {labels.shape}, dtype {labels.dtype} and one image, so it may be {n} "
+        f"{items} or scores of {n} labels; expected kind={kinds}, or scores as floats "
+        f"({name} / {name}.sum(0) of probabilities in integers)",
+    )
+
+
+def last_axis(where: str, array: NDArray[Any], kind: str) -> ValueError:
+    """Hard values (H, W, C): one-hot labels, a picture in colours, or scores in integers."""
+    shape = array.shape
+    pixels = array[:: -(-shape[0] // 64), :: -(-shape[1] // 64)]
+    if shape[-1] == 1 or is_one_hot(pixels, -1) or array.dtype.kind == "b":
+        how = "x[..., 0]" if shape[-1] == 1 else "x.argmax(-1)"
+        return invalid(
+            where,
+            f"x has shape {shape}, like one-hot labels (H, W, C); expected labels of shape "
+            f"(H, W), here {shape[:-1]}: {how}",
+        )
+    if shape[-1] in (3, 4) and array.dtype.kind == "u":
+        wanted = "the numbers of labels" if kind == "labels" else "a mask"
+        return invalid(
+            where,
+            f"x has shape {shape} and dtype {array.dtype}, like a picture in colours; expected "
+            f"{wanted}, of shape {shape[:-1]}, or scores as floats",
+        )
+    return invalid(
+        where,
+        f"x has shape {shape} and dtype {array.dtype}, like scores (H, W, C) in integers; expected "
+        "floats (x / x.sum(-1, keepdims=True) of probabilities), or labels: x.argmax(-1)",
     )
 
 
@@ -212,13 +312,20 @@ def mask_values(where: str, name: str, mask: NDArray[Any], layout: str) -> Value
         return invalid(
             where,
             f"{name} ranges from {low} to {high} and kind is 'mask'; "
-            "expected foreground probabilities from 0 to 1",
+            f"expected foreground probabilities from 0 to 1{_from_levels(name, mask)}",
         )
     found = np.unique(mask)
     listed = ", ".join(show(v) for v in found[:6]) + (", ..." if len(found) > 6 else "")
     return invalid(
-        where, f"{name} has values {listed} and kind is 'mask'; expected 0 and 1, or 0 and 255"
+        where,
+        f"{name} has values {listed} and kind is 'mask'; expected 0 and 1, or 0 and 255, or "
+        f"foreground probabilities as floats{_from_levels(name, mask)}",
     )
+
+
+def _from_levels(name: str, mask: NDArray[Any]) -> str:
+    """How levels of 0..255 become probabilities, if they are some."""
+    return f" ({name} / 255)" if mask.min() >= 0 and 3 < mask.max() <= 255 else ""
 
 
 def image_range(
@@ -230,7 +337,7 @@ def image_range(
         return invalid(where, f"{found}; expected values within image_range={wanted}")
     hint = "pass image_range=(lo, hi) for another range"
     if low < 0:
-        hint = "it looks mean-subtracted: undo that, or pass image_range=(lo, hi)"
+        hint = "it looks mean-subtracted: undo that (* std + mean), or pass image_range=(lo, hi)"
     elif high <= 255:
         hint = "pass image_range=(0, 255) if these are levels of 0 to 255"
     return invalid(where, f"{found}; expected 0 to 1 for a float image ({hint})")

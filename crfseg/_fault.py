@@ -8,9 +8,10 @@ called, ``name`` the argument.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ._check import invalid, mistyped, options, show
+from ._check import invalid, is_path, mistyped, options, show
 
 MOST_DIMENSIONS = 16
+MOST_LABELS = 2**20
 
 
 # --- plain values ---------------------------------------------------------------------------------
@@ -44,10 +45,11 @@ def sigma_count(where: str, name: str, found: int, expected: int, axes: str) -> 
 def not_an_array(where: str, name: str, value: Any, reason: object = None) -> TypeError:
     """No array can be made of it."""
     why = f" ({reason})" if reason else ""
+    hint = " (Image.open opens a picture, np.load a .npy file)" if is_path(value) else ""
     return mistyped(
         where,
-        f"{name} is {show(value)} ({type(value).__name__}), which is not an array{why}; "
-        "expected a numpy array, a torch CPU tensor, or anything with __array__ or __dlpack__",
+        f"{name} is {show(value)} ({type(value).__name__}), which is not an array{why}; expected "
+        f"a numpy array, a torch CPU tensor, or anything with __array__ or __dlpack__{hint}",
     )
 
 
@@ -85,12 +87,29 @@ def no_labels(where: str, name: str, shape: Sequence[int]) -> ValueError:
     return invalid(where, f"{name} has 0 labels (shape {tuple(shape)}); expected at least 1")
 
 
-def palette_image(where: str, name: str, mode: str) -> ValueError:
-    """The values of a palette picture are indices, not colours."""
+def too_many_labels(where: str, name: str, shape: Sequence[int], n_labels: int) -> ValueError:
+    """More than the native core counts; such an axis is rather one of pixels."""
     return invalid(
         where,
-        f"{name} is a palette image (mode {mode!r}), whose values are no colours; "
-        f"expected {name}.convert('RGB')",
+        f"{name} has {n_labels} labels (shape {tuple(shape)}); expected at most {MOST_LABELS}",
+    )
+
+
+def wrong_mode(where: str, name: str, mode: str) -> ValueError:
+    """A Pillow picture whose channels are not grey, nor red, green and blue."""
+    reasons = {
+        "P": "a palette picture, whose values are no colours",
+        "1": "black and white alone",
+        "HSV": "whose hue is an angle",
+    }
+    if mode == "PA" or mode.endswith(("A", "a")):
+        reasons[mode] = "with transparency (alpha), which is no colour"
+    reason = f", {reasons[mode]}" if mode in reasons else ""
+    wanted = "L" if mode in ("1", "LA", "La") else "RGB"
+    return invalid(
+        where,
+        f"{name} is a Pillow picture of mode {mode!r}{reason}; "
+        f"expected {name.rsplit(maxsplit=1)[-1]}.convert({wanted!r})",
     )
 
 
@@ -117,15 +136,18 @@ def wrong_axes(where: str, shape: Sequence[int], kind: str, layouts: Iterable[st
     named = " or ".join(f"({', '.join(layout)})" for layout in layouts)
     hint = ""
     if kind in ("probs", "logits") and len(shape) == 2:
-        hint = "; a foreground probability (H, W) needs kind='mask'"
+        hint = "; a foreground probability (H, W) needs kind='mask', labels an integer dtype"
     return invalid(where, f"x has shape {tuple(shape)} and kind '{kind}'; expected {named}{hint}")
 
 
-def ambiguous_layout(where: str, shape: Sequence[int], layouts: Sequence[str]) -> ValueError:
+def ambiguous_layout(
+    where: str, shape: Sequence[int], layouts: Sequence[str], *, has_image: bool = True
+) -> ValueError:
     """More than one layout fits, so the caller must say which."""
+    where_not = "" if has_image else " where no image's size decides"
     return invalid(
         where,
-        f"x has shape {tuple(shape)}, which fits more than one layout; "
+        f"x has shape {tuple(shape)}, which fits more than one layout{where_not}; "
         f"expected layout={options(layouts)}",
     )
 
@@ -160,7 +182,7 @@ def swapped_arguments(where: str, x: Any, image: Any) -> ValueError:
     return invalid(
         where,
         f"x is {x.dtype} of shape {x.shape}, like a picture, and image is {image.dtype}, like "
-        f"scores: x and image look swapped; expected {where}(x, image), the scores first",
+        f"scores or labels: x and image look swapped; expected {where}(x, image), the scores first",
     )
 
 
@@ -180,16 +202,6 @@ def grey_batch(where: str, shape: Sequence[int], image: Sequence[int]) -> ValueE
         where,
         f"x has shape {tuple(shape)} and image has shape {tuple(image)}, like a batch of grey "
         f"images without channels; expected shape {(*image, 1)}: image[..., None]",
-    )
-
-
-def one_hot(where: str, shape: Sequence[int]) -> ValueError:
-    """Hard labels with a label axis behind the pixels."""
-    how = "x[..., 0]" if shape[-1] == 1 else "x.argmax(-1)"
-    return invalid(
-        where,
-        f"x has shape {tuple(shape)}, like one-hot labels (H, W, C); expected labels of shape "
-        f"(H, W), here {tuple(shape[:-1])}: {how}",
     )
 
 
@@ -240,10 +252,11 @@ def not_upsampled(where: str, shape: Sequence[int], kind: str, size: tuple[int, 
 
 def wrong_batch(where: str, n_items: int, n_images: int) -> ValueError:
     """Neither one image for all nor one per item."""
+    alone = "" if n_items == 1 else ", or a single one that is in no list, for all"
     return invalid(
         where,
         f"x has {n_items} item{'s' * (n_items != 1)} but image has {n_images}; "
-        f"expected {'1 image' if n_items == 1 else f'1 or {n_items} images'}",
+        f"expected {n_items} image{'s' * (n_items != 1)}{alone}",
     )
 
 
@@ -271,7 +284,10 @@ def two_models(where: str, name: str) -> ValueError:
 
 def missing_image(where: str) -> ValueError:
     """A bilateral term without an image."""
-    return invalid(where, "image is None but the Bilateral term needs one; expected an image")
+    without = ", or bilateral=None for no such term" if where == "refine" else ""
+    return invalid(
+        where, f"image is None but the Bilateral term needs one; expected an image{without}"
+    )
 
 
 def range_without_image(where: str, image_range: Any) -> ValueError:

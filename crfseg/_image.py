@@ -19,6 +19,8 @@ _RANGES: dict[np.dtype[Any], Range] = {
     np.dtype(np.uint16): (0.0, 65535.0),
 }
 _FLOAT_RANGE: Range = (0.0, 1.0)
+# Modes of Pillow whose every channel is a colour; I;16 has variants.
+_MODES = frozenset({"RGB", "L", "I", "F"})
 _ROUNDING = 1e-5  # of the range: what interpolation in float32 may overshoot
 
 
@@ -35,6 +37,7 @@ class Images(NamedTuple):
     arrays: list[NDArray[Any]]  # each (H, W, K), as stored
     size: tuple[int, int] | None  # unknown where an empty list was given
     n_channels: int
+    is_shared: bool = False  # one for all, said by giving no list
 
     def for_item(self, i: int) -> tuple[str, NDArray[Any]]:
         """The image of the i-th item, and its name."""
@@ -48,9 +51,9 @@ def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
 
     Values are not looked at. ``ndim`` is the number of spatial axes.
     """
-    mode = getattr(image, "mode", None)
-    if mode in ("P", "PA"):
-        raise fault.palette_image(where, name, mode)
+    mode = _pillow_mode(image)
+    if mode is not None and mode not in _MODES and not mode.startswith("I;16"):
+        raise fault.wrong_mode(where, name, mode)
     array = as_array(where, name, image)
     if array.ndim == ndim:
         array = array[..., np.newaxis]
@@ -62,8 +65,18 @@ def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
     return array
 
 
+def _pillow_mode(image: Any) -> str | None:
+    """The mode of a Pillow picture, None of anything else."""
+    mode = getattr(image, "mode", None)
+    return mode if isinstance(mode, str) and hasattr(image, "convert") else None
+
+
 def open_images(where: str, image: Any) -> Images:
-    """Tell one image from a batch, which is a list or an array with four axes. None is no image."""
+    """Tell one image from a batch, which is a list or an array with four axes. None is no image.
+
+    One image alone is for all items, and so is, as numpy broadcasts, an array (1, H, W, K). A list
+    names them one by one.
+    """
     if image is None:
         return Images([], None, 0)
     if isinstance(image, list | tuple):
@@ -74,9 +87,9 @@ def open_images(where: str, image: Any) -> Images:
         batch = as_array(where, "image", image)
         if batch[:1].size == 0 and len(batch):
             raise fault.empty(where, "image", batch.shape)
-        return Images(list(batch), batch.shape[1:3], batch.shape[3])
+        return Images(list(batch), batch.shape[1:3], batch.shape[3], len(batch) == 1)
     array = open_image(where, "image", image, 2)
-    return Images([array], array.shape[:2], array.shape[2])
+    return Images([array], array.shape[:2], array.shape[2], is_shared=True)
 
 
 def _same_size(where: str, arrays: list[NDArray[Any]]) -> Images:

@@ -18,6 +18,7 @@ LAYOUTS: Final = ("CHW", "HWC", "NCHW", "NHWC", "HW", "NHW")
 _SOFT_LAYOUTS: Final = LAYOUTS[:4]
 _HARD_LAYOUTS: Final = LAYOUTS[4:]
 _PICTURE_DTYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
+_COLOURS: Final = (3, 4)  # channels that a picture in colours has
 _MOST_CHANNELS: Final = fault.MOST_DIMENSIONS - 2
 
 # Where the axes of a layout are when the batch axis and the label axis come first.
@@ -37,6 +38,7 @@ class Scores(NamedTuple):
     guessed: bool  # the kind follows from the dtype, nobody said it
     layout: str
     alignment: str | None  # how it is upsampled to the image, None if it has the image's size
+    is_batch_said: bool  # the layout was given, or an image for each item
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -81,19 +83,35 @@ def read_scores(
         TypeError: if the kind needs another dtype.
         ValueError: if the sizes do not fit, or more than one reading is possible.
     """
-    _refuse_swapped_arguments(where, array, images)
+    _refuse_swapped_arguments(where, array, kind, images)
     kind, guessed = _settle_kind(where, array, kind)
+    found, alignment = _settle_layout(where, array, kind, layout, upsample, images)
+    is_batch_said = layout is not None or len(images.arrays) > 1
+    return _checked(where, Scores(array, kind, guessed, found, alignment, is_batch_said))
+
+
+def _settle_layout(
+    where: str,
+    array: NDArray[Any],
+    kind: str,
+    layout: str | None,
+    upsample: str | bool,
+    images: Images,
+) -> tuple[str, str | None]:
+    """The layout, and how x is upsampled to the image."""
     known = _layouts_of(where, array, kind, layout)
     size = images.size
     if size is None:
-        return _checked(where, Scores(array, kind, guessed, _only(where, array, known), None))
+        if len(known) > 1:
+            raise fault.ambiguous_layout(where, array.shape, known, has_image=False)
+        return known[0], None
     exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
     if not exact:
-        _refuse_one_hot(where, array, images)
+        _refuse_last_axis(where, array, kind, images)
         _refuse_grey_batch(where, array, known, images)
     _refuse_channels_first(where, array, known, images, fits=bool(exact))
     if exact:
-        return _checked(where, Scores(array, kind, guessed, _only(where, array, exact), None))
+        return _only(where, array, exact), None
     if layout is not None:
         _refuse_layout(where, array, kind, layout, upsample, size)
     for one in known:
@@ -101,25 +119,36 @@ def read_scores(
             raise fault.swapped_sizes(where, array.shape, one, size)
     if array.dtype.kind != "f":
         raise fault.not_upsampled(where, array.shape, kind, size)
-    layout, alignment = _stretch(where, array, known, upsample, size)
-    return _checked(where, Scores(array, kind, guessed, layout, alignment))
+    return _stretch(where, array, known, upsample, size)
 
 
-def _refuse_swapped_arguments(where: str, array: NDArray[Any], images: Images) -> None:
-    """Refuse a picture in the place of x with floats that could be its scores in the image's."""
-    if array.dtype not in _PICTURE_DTYPES or array.ndim not in (3, 4) or not images.arrays:
+def _refuse_swapped_arguments(where: str, array: NDArray[Any], kind: str, images: Images) -> None:
+    """Refuse a picture in the place of x with what could be its scores in the image's."""
+    if array.ndim not in (3, 4) or array.size == 0 or not images.arrays:
         return
-    scores = images.arrays[0]
-    if array.shape[-1] not in (3, 4) or scores.dtype.kind != "f":
-        return
-    if array.ndim == 3 and array.shape[1:] == images.size:  # a batch of narrow label maps
-        return
-    pixels = (array.shape[-3], array.shape[-2])
-    grids = [(scores.shape[1], scores.shape[2])]
-    if scores.shape[2] not in (3, 4):  # as many as an image has
-        grids.append((scores.shape[0], scores.shape[1]))
-    if any(_leads_to(grid, pixels) for grid in grids):
+    item, scores = array[0] if array.ndim == 4 else array, images.arrays[0]
+    if array.dtype.kind == "f" and scores.dtype.kind == "f":
+        suspects = kind != "mask" and explain.are_swapped(item, scores, kind)
+    else:
+        suspects = array.dtype in _PICTURE_DTYPES and scores.dtype not in _PICTURE_DTYPES
+    if suspects and _lie_on_picture(scores, item) and not _are_narrow_labels(array, images):
         raise fault.swapped_arguments(where, array, scores)
+
+
+def _lie_on_picture(scores: NDArray[Any], picture: NDArray[Any]) -> bool:
+    """Whether scores with a label axis, or labels, have a picture's size or lead there."""
+    sizes = [picture.shape[:2]] if picture.shape[-1] in _COLOURS else []
+    if picture.shape[0] in _COLOURS and picture.dtype.kind == "f":
+        sizes.append(picture.shape[1:])
+    grids = [scores.shape[1:]]
+    if scores.shape[2] not in _COLOURS or picture.dtype.kind == "f":
+        grids.append(scores.shape[:2])
+    return any(_leads_to(grid, size) for grid in grids for size in sizes)
+
+
+def _are_narrow_labels(array: NDArray[Any], images: Images) -> bool:
+    """Whether integers are a batch of label maps as wide as a picture has colours."""
+    return array.dtype.kind != "f" and array.ndim == 3 and array.shape[1:] == images.size
 
 
 def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]:
@@ -181,12 +210,12 @@ def _only(where: str, array: NDArray[Any], layouts: list[str]) -> str:
     return layouts[0]
 
 
-def _refuse_one_hot(where: str, array: NDArray[Any], images: Images) -> None:
-    """Refuse hard labels (H, W, C), unless both could be batches of grey pictures."""
+def _refuse_last_axis(where: str, array: NDArray[Any], kind: str, images: Images) -> None:
+    """Refuse integers and masks (H, W, C), unless both could be batches of grey pictures."""
     are_grey = images.n_channels > _MOST_CHANNELS and array.shape[-1] == images.n_channels
     is_hard = array.dtype.kind != "f" and array.ndim == 3
     if is_hard and array.shape[:2] == images.size and not are_grey:
-        raise fault.one_hot(where, array.shape)
+        raise explain.last_axis(where, array, kind)
 
 
 def _refuse_grey_batch(where: str, array: NDArray[Any], known: list[str], images: Images) -> None:
@@ -280,6 +309,8 @@ def _checked(where: str, scores: Scores) -> Scores:
     sizes = scores.sizes
     if sizes.get("C") == 0:
         raise fault.no_labels(where, "x", scores.array.shape)
+    if sizes.get("C", 1) > fault.MOST_LABELS:
+        raise fault.too_many_labels(where, "x", scores.array.shape, sizes["C"])
     if sizes["H"] == 0 or sizes["W"] == 0:
         raise fault.empty(where, "x", scores.array.shape)
     if sizes.get("C") == 1 and scores.kind == "logits":

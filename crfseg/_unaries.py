@@ -18,6 +18,7 @@ from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_label
 from .upsample import Size
 
 _MASK_LABELS = 2  # background and foreground
+_GREY_LEVELS = 128  # different bytes from which on a label map looks like a picture
 
 Report = tuple[int, float, int, float, int]  # of core.MeanField.set_unary
 Judge = Callable[[Report], None]  # raises if values are not what they should be
@@ -55,6 +56,7 @@ class Unaries:
         if self._scores.kind == "labels":
             self._rule = settle_labels(self._where, self._scores, self._rule)
         elif self._scores.kind == "mask":
+            _refuse_one_hot(self._where, self._scores)
             self.foreground = foreground_value(self._where, self._scores)
 
     @property
@@ -144,7 +146,7 @@ def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index
     if kind == "mask":
         count = _MASK_LABELS
     else:
-        count = 0 if n_labels is None else check.integer(where, "n_labels", n_labels, at_least=1)
+        count = 0 if n_labels is None else _label_count(where, n_labels)
     if ignore_index is not None:
         ignore_index = check.any_integer(where, "ignore_index", ignore_index)
     return LabelRule(
@@ -152,27 +154,50 @@ def _rule_of(where: str, kind: str, n_labels: Any, confidence: Any, ignore_index
     )
 
 
+def _label_count(where: str, n_labels: Any) -> int:
+    return check.integer(where, "n_labels", n_labels, at_least=1, at_most=fault.MOST_LABELS)
+
+
 def settle_labels(where: str, scores: Scores, rule: LabelRule) -> LabelRule:
     """Look at the values of a label map: their range, and whether they are what they seem."""
     labels = scores.array
     if rule.n_labels == 0:
         if scores.guessed and rule.ignore_index is None:
-            _refuse_lookalikes(where, labels)
+            _refuse_lookalikes(where, scores)
         count = count_labels(where, "x", labels, rule.ignore_index)
-        rule = rule._replace(n_labels=count)
+        rule = rule._replace(n_labels=min(count, fault.MOST_LABELS))
     check_label_values(where, "x", labels, rule)
     if rule.n_labels - 1 > np.iinfo(labels.dtype).max:
         raise fault.wrong_dtype(where, "x", labels.dtype, f"integers up to {rule.n_labels - 1}")
     return rule
 
 
-def _refuse_lookalikes(where: str, labels: NDArray[Any]) -> None:
-    highest = int(labels.max())
-    if highest == 255 and ((labels == 0) | (labels == 255)).all():
+def _refuse_lookalikes(where: str, scores: Scores) -> None:
+    """Refuse labels that nobody called so and that may be something else."""
+    labels = scores.array
+    _refuse_one_hot(where, scores)
+    if int(labels.max()) == 255 and ((labels == 0) | (labels == 255)).all():
         raise explain.unclear_mask(where, "x")
-    one_hot = highest == 1 and labels.ndim == 3 and len(labels) > 1 and labels.min() == 0
-    if one_hot and (labels.sum(axis=0) == 1).all():
-        raise explain.unclear_one_hot(where, "x", labels.shape)
+    n_levels = _count_levels(labels) if labels.dtype == np.uint8 else 0
+    if labels.ndim == 2 and n_levels >= _GREY_LEVELS:
+        raise explain.unclear_grey(where, "x", n_levels)
+    if labels.ndim == 3 and len(labels) > 1 and not scores.is_batch_said:
+        raise explain.unclear_maps(where, "x", labels)
+
+
+def _count_levels(labels: NDArray[Any]) -> int:
+    """How many different bytes there are, 0 where they are too small to be many."""
+    if labels.max() < _GREY_LEVELS - 1:
+        return 0
+    return int(np.count_nonzero(np.bincount(labels.reshape(-1))))
+
+
+def _refuse_one_hot(where: str, scores: Scores) -> None:
+    """Refuse (C, H, W) that would be read as C label maps or masks of one image."""
+    values = scores.array
+    is_guess = scores.guessed and scores.layout == "NHW" and not scores.is_batch_said
+    if is_guess and len(values) > 1 and explain.is_one_hot(values, 0):
+        raise explain.unclear_one_hot(where, "x", values.shape, scores.kind)
 
 
 def foreground_value(where: str, scores: Scores) -> int:

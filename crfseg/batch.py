@@ -192,9 +192,13 @@ def refine_file(
         ValueError, TypeError: if a file holds something else than expected, or as ``refine`` does.
     """
     _check_out(job)
+    if job.image.suffix.lower() in SCORES - PICTURES:
+        raise ValueError(f"{job.image}: is not a picture by its name; expected IMAGE before SCORES")
     image = read_image(job.image, exif=exif)
     x, palette = _read_scores(job.scores, array)
     is_mask = x.dtype == bool or arguments.get("kind") == "mask"
+    if is_mask and palette is None:
+        x = _foreground(x)
     if not is_mask:
         _check_void(job.scores, x, arguments)
     as_array = job.out.suffix.lower() == ".npy"
@@ -279,6 +283,15 @@ def _read_scores(path: Path, array: str | None) -> tuple[NDArray[Any], NDArray[n
     return (_only_item(path, x) if x.ndim == 4 else x), None
 
 
+def _foreground(mask: NDArray[Any]) -> NDArray[Any]:
+    """A saliency map as pictures hold it, in levels, as probabilities; other masks as they are."""
+    if mask.dtype not in (np.uint8, np.uint16) or mask.size == 0:
+        return mask
+    highest = np.iinfo(mask.dtype).max
+    has_levels = mask.max() > highest // 2 and ((mask != 0) & (mask != mask.max())).any()
+    return (mask / highest).astype(np.float32) if has_levels else mask
+
+
 def _only_item(path: Path, batch: NDArray[Any]) -> NDArray[Any]:
     """Return the only item of a batch."""
     if len(batch) != 1:
@@ -328,6 +341,7 @@ _IN_OPTIONS = (
     (r"^\[refine\] (x (?=has|holds|is|ranges|sums))?", ""),
     (r"\bx holds\b", "SCORES hold"),
     (r"\bx of shape\b", "SCORES of shape"),
+    (r"\bx / 255 and ", ""),  # read as that where --kind says that it is a mask
     (r"\bx\.argmax\(0\)", "their argmax over the first axis"),
     (r"np\.moveaxis\(x, -1, 0\)", "--layout HWC"),
     (r"\b(?:Gaussian|spatial) (?=sigma|weight)", "--spatial "),

@@ -25,7 +25,7 @@ IMAGE and SCORES are two files, or two folders whose files belong together by na
 photos/cat.jpg and scores/cat.npy; a file without its partner is reported. OUT is then a file or
 a folder. A .png holds labels (the colours
 of SCORES if that is a palette PNG, else those of PASCAL VOC; a mask becomes 0 and 255), a .npy
-holds probabilities.
+holds probabilities. With --kind mask SCORES may be a saliency map, a grey picture of many levels.
 """
 
 

@@ -66,12 +66,13 @@ def read_image(path: StrPath, *, exif: str | None = None) -> NDArray[Any]:
             since only the maker of the scores knows which of the two they belong to.
 
     Returns:
-        (H, W, 3) uint8 RGB, or (H, W) uint8 or uint16 of a grey picture.
+        (H, W, 3) uint8 RGB, or (H, W) uint8 or uint16 of a grey picture; without transparency, as
+        loaders of photographs for networks drop it.
 
     Raises:
         ImportError: without Pillow.
         OSError: if the file cannot be opened.
-        ValueError: if it is no picture, is damaged, has transparent parts, or ``exif`` is needed.
+        ValueError: if it is no picture, is damaged, or ``exif`` is needed.
     """
     with _open_picture(path) as picture:
         turn = picture.getexif().get(EXIF_ORIENTATION, 1)
@@ -94,11 +95,7 @@ def _photograph(picture: "Picture", path: StrPath) -> NDArray[Any]:
         return _sixteen_bits(picture, path)
     if picture.mode == "F":
         raise ValueError(f"{path}: is a floating point picture; expected 8 or 16 bits a channel")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        if np.asarray(picture.getchannel("A")).min() < 255:
-            raise ValueError(f"{path}: has transparent parts; expected an opaque picture")
-    return np.array(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    return np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
 
 
 def _sixteen_bits(picture: "Picture", path: StrPath) -> NDArray[np.uint16]:

@@ -18,8 +18,8 @@ def boundaries(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def overlay(
-    image: NDArray[np.uint8],
-    labels: NDArray[Any],
+    image: Any,
+    labels: Any,
     palette: ArrayLike | None = None,
     *,
     opacity: float = 0.5,
@@ -27,7 +27,7 @@ def overlay(
     """Tint a photograph with the colours of its labels and draw their boundaries in white.
 
     Args:
-        image: (H, W) grey or (H, W, 3) RGB uint8.
+        image: (H, W) grey or (H, W, 3) RGB uint8, or a Pillow picture of such a mode.
         labels: (H, W) integers.
         palette: (N, 3) RGB, one colour per label; None is the VOC colour map.
         opacity: 0 shows the photograph, 1 the colours, both with boundaries.
@@ -36,14 +36,19 @@ def overlay(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: if the sizes differ, a label has no colour or ``opacity`` is not in 0..1.
+        ValueError: if the image is another one, the sizes differ, a label has no colour or
+            ``opacity`` is not in 0..1.
     """
+    image, labels = np.asarray(image), np.asarray(labels)
+    if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)):
+        found = f"image is {image.dtype} of shape {image.shape}"
+        raise ValueError(f"[overlay] {found}; expected uint8 of shape (H, W) or (H, W, 3)")
     if image.shape[:2] != labels.shape:
         raise ValueError(f"[overlay] labels are {labels.shape} but image is {image.shape[:2]}")
     if not 0 <= opacity <= 1:
         raise ValueError(f"[overlay] opacity is {opacity}; expected 0 to 1")
     rgb = image[..., None] if image.ndim == 2 else image
     mixed = (1 - opacity) * rgb + opacity * colorize(labels, palette)
-    picture = np.rint(mixed).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
     picture[boundaries(labels)] = 255
     return picture

@@ -78,11 +78,14 @@ def refine(
         x: numpy array, torch CPU tensor, or anything with ``__array__`` or ``__dlpack__`` (which
             comes back as numpy). Where a tensor of floats requires a gradient it gets one, unless
             labels are returned; for those of weights, sigmas or the image see ``crfseg.torch``.
-        image: (H, W) or (H, W, K) array, K <= 14, or PIL image: uint8 (levels 0..255), uint16
-            (0..65535) or float (0..1). For a batch (N, H, W, K) or a list, or one image for all.
-            None only if no term looks at it.
+        image: (H, W) or (H, W, K) array, K <= 14, or PIL image of mode "RGB" or a grey one: uint8
+            (levels 0..255), uint16 (0..65535) or float (0..1). Every channel of an array counts,
+            the fourth of an RGBA array like a colour. For a batch (N, H, W, K) or a list of N;
+            an image that is in no list, or an array (1, H, W, K), serves all items. None only if
+            no term looks at it.
         kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
-            raises if the values say otherwise.
+            raises if the values say otherwise, or if several label maps for one image may be
+            scores.
         layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW"; None finds it by the image's size.
         spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels; None for none.
         bilateral: (sigma_xy, sigma_rgb, weight) of the ``Bilateral`` term, sigma_rgb in levels of
@@ -135,12 +138,15 @@ def refine(
     scale = checked_range(_WHERE, image_range)
     terms = _terms(spatial, bilateral, pairwise)
 
+    if image is None and any(isinstance(one, Bilateral) and one.image is None for one in terms):
+        raise fault.missing_image(_WHERE)
+
     array, restore = open_array(_WHERE, "x", x)
     images = open_images(_WHERE, image)
     scores = read_scores(_WHERE, array, kind, layout, upsample, images)
     size = images.size or (scores.sizes["H"], scores.sizes["W"])
     n_items = scores.sizes.get("N", 1)
-    if image is not None and len(images.arrays) not in (1, n_items):
+    if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
     unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index)
     form = form_of(scores, returns, unaries.n_labels)

@@ -41,6 +41,13 @@ def test_probabilities_of_one_image(files, photo, photo_probs, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_pictures_with_transparency_are_read_as_their_colours(files, photo, photo_probs):
+    rgba = np.dstack([photo, photo[..., 1]])
+    Image.fromarray(rgba).save(files / "cut out.png")
+    assert call(files, "refine", "cut out.png", "scores.npy", "-o", "out.npy") == 0
+    np.testing.assert_array_equal(np.load(files / "out.npy"), crfseg.refine(photo_probs, photo))
+
+
 def test_every_option_reaches_refine(files, photo, photo_probs):
     logits = np.log(photo_probs).transpose(1, 2, 0)
     np.savez(files / "scores.npz", other=np.zeros(3), logits=logits)
@@ -151,6 +158,23 @@ def test_the_share_of_changed_labels_is_the_same_for_png_and_npy(
     assert changes(capsys.readouterr().out) == [f"{np.mean(after != before):.1%}"] * 2
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_saliency_pictures_are_foreground_probabilities(files, photo, photo_probs, capsys, dtype):
+    highest = np.iinfo(dtype).max
+    levels = (photo_probs[0] / photo_probs[0].max() * highest).astype(dtype)
+    Image.fromarray(levels).save(files / "saliency.png")
+    arguments = ("refine", "photo.png", "saliency.png", "-o", "out.npy")
+    assert call(files, *arguments, "--kind", "mask") == 0
+    expected = crfseg.refine((levels / highest).astype(np.float32), photo, kind="mask")
+    np.testing.assert_array_equal(np.load(files / "out.npy"), expected)
+    capsys.readouterr()
+    Image.fromarray(levels // (highest // 8)).save(files / "saliency.png")  # rather labels
+    assert call(files, *arguments, "--kind", "mask") == 1
+    assert re.search(
+        "saliency.png: has values .*; expected 0 and 1, or 0 and 255", only_sentence(capsys)[1]
+    )
+
+
 @pytest.mark.parametrize("kind", ["labels", "mask"])
 def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, photo, capsys, kind):
     one = np.arange(WIDTH) < np.full((1, HEIGHT, 1), WIDTH // 2)
@@ -161,7 +185,7 @@ def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, photo, c
     np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
     capsys.readouterr()
     np.save(files / "two.npy", np.concatenate((one, one)))
-    assert call(files, "refine", "photo.png", "two.npy", "-o", "two.png") == 1
+    assert call(files, "refine", "photo.png", "two.npy", "-o", "two.png", "--kind", kind) == 1
     assert "two.npy: has shape (2, 24, 32), a batch; expected" in only_sentence(capsys)[1]
     assert not (files / "two.png").exists()
 
@@ -174,7 +198,12 @@ def test_a_batch_of_one_hard_map_is_written_and_more_are_refused(files, photo, c
     [
         ("none.png", "scores.npy", "out.png", "none.png: No such file"),
         ("photo.png", "none.npy", "out.png", "none.npy: No such file"),
-        ("scores.npy", "scores.npy", "out.png", "scores.npy: is not a picture"),
+        (
+            "scores.npy",
+            "photo.png",
+            "out.png",
+            "scores.npy: is not a picture by its name; expected",
+        ),
         ("photo.png", "photo.png", "out.png", "photo.png: is a picture of mode RGB"),
         ("photo.png", "scores.npy", "out.txt", "out.txt: expected a name that ends in .png"),
         ("photo.png", "scores.npy", "no/out.png", "does not exist"),

@@ -61,7 +61,7 @@ def one_hot(labels):
 @pytest.mark.parametrize(
     ("make", "options", "words"),
     [
-        (lambda p: 9 * p, "", "or --kind to say what it holds: logits, probs, labels or mask"),
+        (lambda p: 9 * p, "", "or --kind logits for scores before softmax, mask for foregr"),
         (np.log, "", "expected probabilities: pass --kind logits"),
         (lambda p: 9 * p, "--kind probs", "(scores before softmax need --kind logits)"),
         (lambda p: p, "--kind labels", "has dtype float32; expected integers for --kind labels"),

@@ -99,6 +99,14 @@ CHANNELS = [
          "shape (H, W), here (24, 32): x.argmax(-1)"),
     case("one-hot labels of a low image", lambda: refine(ONE_HOT[:6], IMAGE[:6]), ValueError,
          "expected labels of shape (H, W), here (6, 32): x.argmax(-1)"),
+    case("bytes that are not one-hot", lambda: refine(ONE_HOT.astype(np.uint8) + 1, IMAGE),
+         ValueError, "[refine] x has shape (24, 32, 3) and dtype uint8, like a picture in colours; "
+         "expected the numbers of labels, of shape (24, 32), or scores as floats"),
+    case("a mask in colours", lambda: refine(IMAGE, IMAGE, kind="mask"), ValueError,
+         "like a picture in colours; expected a mask, of shape (24, 32)"),
+    case("scores in bytes, label axis last", lambda: refine((LAST * 255).astype(np.uint8), IMAGE),
+         ValueError, "[refine] x has shape (24, 32, 5) and dtype uint8, like scores (H, W, C) in "
+         "integers; expected floats"),
     case("labels with an axis of length 1", lambda: refine(LABELS[..., None], IMAGE), ValueError,
          "expected labels of shape (H, W), here (24, 32): x[..., 0]"),
 ]  # fmt: skip
@@ -139,6 +147,10 @@ LAYOUTS = [
 ]  # fmt: skip
 
 
+FLOATS = IMAGE / np.float32(255)
+MANY = RNG.dirichlet(np.ones(21), (H, W)).transpose(2, 0, 1).astype(np.float32)
+
+
 def swapped(name, x, image, **options):
     """The photograph came first."""
     return case(f"swapped: {name}", lambda: refine(x, image, **options), ValueError,
@@ -156,6 +168,23 @@ SWAPPED = [
     swapped("foreground probability", IMAGE, PROBS[0], kind="mask"),
     swapped("alpha", np.dstack([IMAGE, IMAGE[..., :1]]), PROBS),
     swapped("16 bits", IMAGE.astype(np.uint16), PROBS),
+    swapped("labels", IMAGE, LABELS),
+    swapped("floats", FLOATS, PROBS),
+    swapped("floats, many labels", FLOATS, MANY),
+    swapped("floats, many labels, label axis last", FLOATS, MANY.transpose(1, 2, 0)),
+    swapped(
+        "floats, as many labels as colours", FLOATS, LAST[..., :3] / LAST[..., :3].sum(2)[..., None]
+    ),
+    swapped("floats, channels first", FLOATS.transpose(2, 0, 1), PROBS),
+    swapped("floats, label axis last", FLOATS, LAST),
+    swapped("floats, kind given", FLOATS, PROBS, kind="probs"),
+    swapped("floats, logits", FLOATS, np.log(MANY), kind="logits"),
+    swapped("floats, logits and no kind", FLOATS, np.log(MANY)),
+    swapped("floats, batch", np.stack([FLOATS] * 2), np.stack([MANY] * 2)),
+    swapped(
+        "floats, batch of tensors", np.stack([FLOATS.transpose(2, 0, 1)] * 2), np.stack([MANY] * 2)
+    ),
+    swapped("floats, coarse", np.full((8 * H, 8 * W, 3), 0.2), PROBS),
 ]
 
 
@@ -167,11 +196,23 @@ def test_shapes_that_do_not_fit_are_explained(call, error, fragments):
     assert_named(call, error, fragments)
 
 
+@pytest.mark.parametrize("kind", ["auto", "logits"])
+def test_scores_of_three_labels_beside_floats_are_not_swapped(kind):
+    """Not even where the image's channels sum to 1, or it has more than colours."""
+    x = LAST[..., :3] / LAST[..., :3].sum(2, keepdims=True)
+    for image in (x, FLOATS, LAST, np.eye(3, dtype=np.float32)[LABELS % 3]):
+        assert refine(x, image, kind=kind).shape == x.shape
+    assert refine(np.log(x), x, kind="logits").shape == x.shape
+    assert refine(4 * x, x, kind="logits").shape == x.shape
+    bands = LAST - 0.5
+    assert refine(x, bands, kind="logits", image_range=(-1, 1)).shape == x.shape
+
+
 def test_narrow_label_maps_are_no_picture():
     """Eight-bit labels (N, H, 3) and a float image that has their size."""
     labels = RNG.integers(0, 3, (6, 9, 3), dtype=np.uint8)
     image = RNG.random((9, 3, 9)).astype(np.float32)
-    assert refine(labels, image).shape == labels.shape
+    assert refine(labels, image, kind="labels").shape == labels.shape
 
 
 def test_low_images_with_many_channels_are_not_channels_first():

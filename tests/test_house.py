@@ -129,5 +129,11 @@ def test_documents_name_commands_and_files_that_exist(document):
     assert targets, f"{document} names no make command"
     assert targets <= phony
     paths = re.findall(r"`((?:crfseg|csrc|tests|benchmarks|tools)/[\w./]+)`", text)
-    paths += re.findall(r"\]\(([^):]+)\)", text)
+    links = [link.partition("#") for link in re.findall(r"\]\(([^):]+)\)", text)]
+    paths += [path for path, _, _ in links]
     assert [path for path in paths if not (ROOT / path).exists()] == []
+    for path, _, section in links:
+        headings = (
+            re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE) if section else []
+        )
+        assert not section or section in [title.lower().replace(" ", "-") for title in headings]

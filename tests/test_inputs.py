@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from crfseg import refine
+from crfseg import Bilateral, refine
 from crfseg._containers import float16
 from small import C, H, W
 
@@ -60,8 +60,29 @@ def test_pillow_images_are_images_and_label_maps(probs, image, refined):
     palette = pillow.fromarray(labels)
     palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
     np.testing.assert_array_equal(refine(palette, image), refine(labels, image))
-    with pytest.raises(ValueError, match=r"\[refine\] image is a palette image.*convert\('RGB'\)"):
-        refine(probs, palette)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGBa", "LA", "P", "PA", "1", "HSV", "CMYK"])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_pillow_images_with_other_channels_than_colours_are_refused(probs, image, mode, as_list):
+    pillow = pytest.importorskip("PIL.Image")
+    picture = pillow.fromarray(image)
+    if mode == "RGBa":
+        picture = picture.convert("RGBA")
+    picture = picture.convert(mode)
+    name = r"image\[0\]" if as_list else "image"
+    wanted = "'L'" if mode in ("LA", "1") else "'RGB'"
+    said = rf"\[refine\] {name} is a Pillow picture of mode '{mode}'.*; expected "
+    with pytest.raises(ValueError, match=rf"^{said}{name}\.convert\({wanted}\)$"):
+        refine(probs, [picture] if as_list else picture)
+    with pytest.raises(ValueError, match=r"Bilateral image is a .* expected image\.convert"):
+        refine(probs, image, pairwise=[Bilateral(picture)])
+
+
+def test_arrays_of_four_channels_are_multispectral_images(probs, image):
+    """Nothing says that the fourth is no colour."""
+    four = np.dstack([image, image[..., :1] // 2])
+    assert np.abs(refine(probs, four) - refine(probs, image)).max() > 0.01
 
 
 def test_torch_tensors_come_back_as_tensors(probs, image, refined):

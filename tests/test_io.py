@@ -107,15 +107,19 @@ def test_two_level_pictures_become_grey(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "b.png"), [[255, 0]])
 
 
-def test_opaque_alpha_is_dropped_and_transparency_refused(tmp_path, rng):
+def test_transparency_is_dropped(tmp_path, rng):
+    """The colours beneath stay as they are, as convert("RGB") leaves them."""
     rgba = rng.integers(0, 256, (4, 5, 4), dtype=np.uint8)
-    rgba[..., 3] = 255
     Image.fromarray(rgba).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), rgba[..., :3])
-    rgba[0, 0, 3] = 254
-    Image.fromarray(rgba).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="transparent parts; expected an opaque picture"):
-        read_image(tmp_path / "a.png")
+    Image.fromarray(rgba[..., 2:]).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), rgba[..., 2])
+    picture = Image.fromarray(np.array([[0, 1], [2, 3]], np.uint8))
+    picture.putpalette(voc_palette(4).tobytes())
+    picture.save(tmp_path / "p.png", transparency=1)
+    with Image.open(tmp_path / "p.png") as stored:
+        assert stored.has_transparency_data
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png"), voc_palette(4).reshape(2, 2, 3))
 
 
 def test_the_camera_orientation_is_asked_for(tmp_path):

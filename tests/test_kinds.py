@@ -44,6 +44,15 @@ def test_labels_come_back_as_labels(rng, image, dtype):
     np.testing.assert_allclose(marginals, refine(probs, image), rtol=0, atol=1e-4)
 
 
+def test_label_maps_of_many_bytes_are_labels_where_it_is_said():
+    """Otherwise they may be a saliency map."""
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16) % 200
+    image = np.repeat(labels[..., None], 3, axis=2)
+    expected = refine(labels.astype(np.int32), image)
+    for options in ({"kind": "labels"}, {"n_labels": 200}):
+        np.testing.assert_array_equal(refine(labels, image, **options), expected)
+
+
 def test_labels_without_a_label_get_one(rng, image):
     labels = rng.integers(0, 3, (H, W)).astype(np.uint8)
     labels[2:5, 3:9] = 255
@@ -150,6 +159,29 @@ def test_soft_masks_are_stretched_like_probabilities(rng, shape, size, upsample)
         np.testing.assert_allclose(one, expected, rtol=0, atol=5e-4)
     labels = refine(soft, image, kind="mask", upsample=upsample, returns="labels")
     np.testing.assert_array_equal(labels.reshape(-1, *size), found.reshape(-1, *size) > 0.5)
+
+
+@pytest.mark.parametrize("said", ["kind", "layout", "images", "n_labels"])
+def test_several_label_maps_of_one_image_are_a_batch_where_it_is_said(rng, image, said):
+    """One-hot ones too: otherwise they may be scores of as many labels."""
+    labels = np.stack([rng.random((H, W)) < 0.5] * 2).astype(np.uint8)
+    labels[1] = 1 - labels[0]
+    images = [image, image] if said == "images" else image
+    options = {"kind": {"kind": "labels"}, "layout": {"layout": "NHW"}, "images": {}}
+    result = refine(labels, images, **options.get(said, {"n_labels": 2}))
+    for item, one in zip(result, labels, strict=True):
+        np.testing.assert_array_equal(item, refine(one, image))
+
+
+def test_masks_that_overlap_are_masks(rng, image):
+    """One per object, as promptable networks give them; one-hot ones may be labels."""
+    masks = rng.random((3, H, W)) < 0.5
+    for item, one in zip(refine(masks, image), masks, strict=True):
+        np.testing.assert_array_equal(item, refine(one, image))
+    apart = np.arange(3)[:, None, None] == rng.integers(0, 3, (H, W))
+    for options in ({"kind": "mask"}, {"layout": "NHW"}):
+        for item, one in zip(refine(apart, image, **options), apart, strict=True):
+            np.testing.assert_array_equal(item, refine(one, image))
 
 
 def test_probabilities_are_taken_as_they_are(probs, image, refined):

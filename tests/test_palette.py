@@ -109,9 +109,18 @@ def test_overlay_mixes_colours_and_draws_boundaries():
     np.testing.assert_array_equal(overlay(image[..., 0], labels), overlay(image, labels))
 
 
+def test_overlay_takes_pillow_pictures(rng):
+    pillow = pytest.importorskip("PIL.Image")
+    image, labels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8), rng.integers(0, 9, (4, 5))
+    np.testing.assert_array_equal(overlay(pillow.fromarray(image), labels), overlay(image, labels))
+
+
 def test_overlay_refuses_other_sizes_and_opacities():
     image, labels = np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), int)
     with pytest.raises(ValueError, match=r"labels are \(3, 2\) but image is \(2, 3\)"):
         overlay(image, labels.T)
     with pytest.raises(ValueError, match=r"opacity is 1.5; expected 0 to 1"):
         overlay(image, labels, opacity=1.5)
+    for other in (image / 255, np.dstack([image, image])):
+        with pytest.raises(ValueError, match=r"\[overlay\] image is .*; expected uint8 of shape"):
+            overlay(other, labels)

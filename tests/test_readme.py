@@ -38,6 +38,7 @@ def given(tmp_path, monkeypatch):
         "probs": probs,
         "logits": np.log(probs),
         "p": probs[0],
+        "label_map": np.where(probs.max(0) > 0.4, probs.argmax(0), 255),
         "coarse": probs.reshape(C, H // 8, 8, W // 8, 8).mean((2, 4)),
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
@@ -61,6 +62,8 @@ def test_the_python_lines(given, capsys):
     np.testing.assert_array_equal(refined, crfseg.refine(probs, image))
     np.testing.assert_array_equal(names["labels"], refined.argmax(0))
     assert names["foreground"].shape == (H, W)
+    assert names["complete"].max() < C
+    assert np.abs(names["sharper"] - refined).max() > 0.01
     assert names["sharp"].shape == (C, H, W)
     # The terms spelt out are the defaults of refine().
     np.testing.assert_allclose(names["found"].q, refined, atol=1e-5)
