@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from . import _check as check
 from . import _fault as fault
+from ._native import core
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,16 @@ def resolve(where: str, solver: Solver) -> MeanField | FrankWolfe:
         raise fault.wrong_solver(where, solver, tuple(SOLVERS))
     name: str = check.choice(where, "solver", solver, tuple(SOLVERS))
     return SOLVERS[name]
+
+
+def native(solver: MeanField | FrankWolfe) -> core.Solver:
+    """The form that the native core takes."""
+    if isinstance(solver, MeanField):
+        return core.Solver(solver.damping, False, core.STEPS_FIXED, 1.0, 1.0)
+    rule, step = core.STEPS_FIXED, solver.step
+    if isinstance(step, str):
+        rule, step = _RULES[step], 1.0
+    return core.Solver(0.0, solver.regularizer == "euclidean", rule, step, solver.strength)
+
+
+_RULES = dict(zip(STEPS, (core.STEPS_DIMINISHING, core.STEPS_LINE_SEARCH), strict=True))
