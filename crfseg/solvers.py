@@ -52,7 +52,7 @@ class FrankWolfe:
     """
 
     regularizer: str = "entropy"
-    step: float | str = "diminishing"
+    step: float | str = "line-search"
     strength: float = 1.0
 
     def __post_init__(self) -> None:

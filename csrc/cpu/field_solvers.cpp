@@ -33,7 +33,7 @@ void MeanField::search_lines(const InferenceOptions& options, Inference* result)
   result->iterations = 0;
   if (options.iterations == 0 && !options.trace) return;
   LineSearch search(kernels_, strips_, n_labels_, width_, log_unary_.data(), options.solver,
-                    options.threads, q_.data());
+                    options.threads, &q_);
   exchange(options.threads);
   search.begin();
   const double constant = unary_offset_ + (options.trace ? potts_constant(options.threads) : 0.0);

@@ -2,6 +2,7 @@
 #include "cpu/line_search.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cpu/dispatch.h"
 #include "cpu/unary_supply.h"
@@ -20,7 +21,7 @@ float best_step(double slope, double curvature) {
 }  // namespace
 
 LineSearch::LineSearch(const Kernels& kernels, const Strips& strips, int n_labels, int width,
-                       const float* log_unary, const Solver& solver, int threads, float* x)
+                       const float* log_unary, const Solver& solver, int threads, Buffer<float>* x)
     : kernels_(kernels),
       strips_(strips),
       n_labels_(n_labels),
@@ -28,7 +29,7 @@ LineSearch::LineSearch(const Kernels& kernels, const Strips& strips, int n_label
       log_unary_(log_unary),
       update_(update_of(solver, 0)),
       threads_(threads),
-      x_(x),
+      x_(*x),
       t_(strips.n_points * width),
       s_(t_.size()),
       t_at_s_(t_.size()),
@@ -56,7 +57,7 @@ void LineSearch::over_strips(bool slice, bool splat, F&& take) {
     pass.n_messages = static_cast<int>(messages.size());
     pass.log_unary = log_unary_ + at;
     pass.update = update_;
-    pass.x = x_ + at;
+    pass.x = x_.data() + at;
     pass.t = t_.data() + at;
     pass.s = s_.data() + at;
     pass.t_at_s = t_at_s_.data() + at;
@@ -86,6 +87,10 @@ float LineSearch::measure() {
 LineSearch::Moved LineSearch::move(float step, bool is_last, bool want_energy) {
   std::vector<Moved> parts(static_cast<std::size_t>(strips_.count));
   update_.step = step;
+  if (step == 1.0F) {
+    std::swap(x_, s_);
+    std::swap(t_, t_at_s_);
+  }
   over_strips(false, !is_last, [&](std::int64_t s, kernels::LineSearchPass* pass) {
     pass->want_next = !is_last;
     pass->want_energy = want_energy;

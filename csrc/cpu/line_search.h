@@ -25,7 +25,7 @@ class LineSearch {
 
   // x: (n_points, width), as log_unary.
   LineSearch(const Kernels& kernels, const Strips& strips, int n_labels, int width,
-             const float* log_unary, const Solver& solver, int threads, float* x);
+             const float* log_unary, const Solver& solver, int threads, Buffer<float>* x);
 
   // Takes P x from the lattices' blurred rows.
   void begin();
@@ -45,7 +45,7 @@ class LineSearch {
   const float* log_unary_;
   kernels::Update update_;
   int threads_;
-  float* x_;
+  Buffer<float>& x_;
   Buffer<float> t_, s_, t_at_s_;
   Scratch scratch_;
 };

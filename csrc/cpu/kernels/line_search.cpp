@@ -43,21 +43,28 @@ void line_search_measure(LineSearchPass* pass) {
   pass->curvature = sum_of(curvature);
 }
 
+// Part of the way. (At its end, s and x have changed places, and so have their t.)
+CRFSEG_INLINE void go(LineSearchPass* pass, std::int64_t at, std::int64_t floats) {
+  const float step = pass->update.step;
+  float *x = pass->x + at, *t = pass->t + at, *moved = pass->scratch;
+  move(x, pass->s + at, step, floats, moved);
+  pass->max_change = largest_change(x, moved, floats, pass->max_change);
+  copy(moved, floats, x);
+  const float* t_at_s = pass->t_at_s + at;
+  for (std::int64_t i = 0; i < floats; i += 4) {
+    const V4 from = load<V4>(t + i);
+    store<V4>(t + i, from + (load<V4>(t_at_s + i) - from) * step);
+  }
+}
+
 CRFSEG_INLINE void move_batch(LineSearchPass* pass, std::int64_t first, int n) {
   const int width = pass->width;
   const std::int64_t at = first * width, floats = static_cast<std::int64_t>(n) * width;
-  const float step = pass->update.step;
   float *x = pass->x + at, *t = pass->t + at, *s = pass->s + at, *scratch = pass->scratch;
-  if (step > 0.0F) {
-    copy(x, floats, scratch);
-    if (step < 1.0F) {
-      move(x, s, step, floats, x);
-      for (std::int64_t i = 0; i < floats; ++i) t[i] += step * (pass->t_at_s[at + i] - t[i]);
-    } else {
-      copy(s, floats, x);
-      copy(pass->t_at_s + at, floats, t);
-    }
-    pass->max_change = largest_change(scratch, x, floats, pass->max_change);
+  if (pass->update.step == 1.0F) {
+    pass->max_change = largest_change(s, x, floats, pass->max_change);
+  } else if (pass->update.step > 0.0F) {
+    go(pass, at, floats);
   }
   if (pass->want_energy) {
     pass->energy += energy_of(n, pass->n_labels, width, pass->log_unary + at, x, t, true);
