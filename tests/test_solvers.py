@@ -160,6 +160,20 @@ def test_line_search_stops_in_between_and_at_either_end() -> None:
     np.testing.assert_array_equal(hot.infer(3, solver=solver).q, hot.infer(0).q)
 
 
+def test_line_search_settles_where_mean_field_oscillates() -> None:
+    """Labels that repel: whole steps go from one side to the other and back."""
+    unary = np.zeros((2, 50), np.float32)
+    unary[0] = 0.1
+    repelling = Features(np.zeros((50, 1), np.float32), compatibility=8 * np.eye(2))
+    crf = DenseCRF(unary, [repelling])
+    assert crf.infer(100, tolerance=1e-3).iterations == 100
+    for regularizer in REGULARIZERS:
+        found = crf.infer(100, tolerance=1e-3, solver=FrankWolfe(regularizer, "line-search"))
+        assert found.iterations < 20
+        assert crf.expected_energy(found.q) < crf.expected_energy(crf.infer(100).q) - 10
+        np.testing.assert_allclose(found.q[0], 0.5 - 0.1 / 16, atol=0.05)
+
+
 @pytest.mark.parametrize("solver", [FrankWolfe(r, s) for r in REGULARIZERS for s in STEPS], ids=str)
 def test_forbidden_labels_stay_without_mass(solver: FrankWolfe) -> None:
     """+inf in the unary times 0 is 0: in sums, in Q, and from a start that says otherwise."""
