@@ -104,4 +104,11 @@ def native(solver: MeanField | FrankWolfe) -> core.Solver:
     return core.Solver(0.0, solver.regularizer == "euclidean", rule, step, solver.strength)
 
 
+def rows_kept(solver: MeanField | FrankWolfe) -> int:
+    """How many numbers of its own an inference keeps for every label of every point."""
+    if solver == MeanField():
+        return 0  # it leaves the unary where it is
+    return 5 if isinstance(solver, FrankWolfe) and solver.step == "line-search" else 2
+
+
 _RULES = dict(zip(STEPS, (core.STEPS_DIMINISHING, core.STEPS_LINE_SEARCH), strict=True))
