@@ -94,7 +94,8 @@ def refine(
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         iterations: updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
-        solver: ``MeanField``, ``FrankWolfe``, or a name, as for ``DenseCRF.infer``.
+        solver: ``MeanField``, ``FrankWolfe``, or a name, as for ``DenseCRF.infer``. Mean field is
+            the fastest at equal quality where labels attract; "damped" is for those that repel.
         skip: leave labels out where they are known to have next to no mass, see
             ``DenseCRF.infer``; ``tolerance=0, skip=False`` evaluates every label everywhere.
         normalization: of the kernels: "symmetric", "after", "before" or "none", as for ``Lattice``.

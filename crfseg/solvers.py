@@ -44,7 +44,9 @@ class FrankWolfe:
         regularizer: r, "entropy" (sum s log s) or "euclidean" (|s|^2 / 2; improbable labels come
             out as exact zeros).
         step: above 0 and at most 1; "diminishing", 2 / (k + 2) in iteration k = 0, 1, ...; or
-            "line-search", the step of least E, which keeps three more numbers per label and point.
+            "line-search", the step of least E. That one alone suits every model: it is whole steps
+            where labels attract and settles where they repel. It takes twice the time of the others
+            and keeps three more numbers per label and point: where labels attract, 1.0 is faster.
         strength: of the regulariser, above 0; the higher, the softer s.
 
     Raises:
