@@ -13,6 +13,7 @@ from .crf import DenseCRF
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
 from .refine import refine
+from .solvers import FrankWolfe, MeanField
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
 
 Error = core.Error
@@ -25,8 +26,10 @@ __all__ = [
     "DenseCRF",
     "Error",
     "Features",
+    "FrankWolfe",
     "Gaussian",
     "Lattice",
+    "MeanField",
     "Potts",
     "__version__",
     "clear_cache",

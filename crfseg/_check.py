@@ -102,6 +102,19 @@ def between(where: str, name: str, value: Any, *, zero: bool) -> float:
     return found
 
 
+def step(where: str, name: str, value: Any, choices: Sequence[str]) -> float | str:
+    """A number above 0 and at most 1, or one of the named choices."""
+    expected = f"a number above 0 and at most 1, {options(choices)}"
+    if isinstance(value, str):
+        if value not in choices:
+            _wrong_number(where, name, value, expected)
+        return value
+    found = _number(where, name, value, expected)
+    if not 0.0 < found <= 1.0:
+        _wrong_number(where, name, value, expected)
+    return found
+
+
 def _number(where: str, name: str, value: Any, expected: str) -> float:
     if type(value) is float:
         return value

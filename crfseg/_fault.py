@@ -336,6 +336,15 @@ def too_strong(where: str, term: str, found: float, most: float) -> ValueError:
     )
 
 
+def wrong_solver(where: str, solver: Any, names: Sequence[str]) -> TypeError:
+    """Neither a solver nor the name of one."""
+    return mistyped(
+        where,
+        f"solver is {show(solver)} ({type(solver).__name__}); expected MeanField, FrankWolfe,"
+        f" {options(names)}",
+    )
+
+
 def wrong_compatibility(where: str, found: str, n_labels: int) -> ValueError:
     """Not one entry per label, or per pair of labels."""
     return invalid(

@@ -17,7 +17,7 @@ LAYERS = (
     ("_core", "_cuda"),
     ("_native",),
     ("_containers", "_crew", "_explain", "_memory", "cache"),
-    ("lattice", "compatibility", "upsample"),
+    ("lattice", "compatibility", "solvers", "upsample"),
     ("_image", "_scores", "unary", "pairwise"),
     ("_info", "_kernels", "_unaries", "_results"),
     ("_coupled",),
