@@ -60,6 +60,8 @@ PARTS = [
          "[DenseCRF] unary has 0 labels"),
     case("unary empty", lambda: DenseCRF(UNARY[:, :0], []), ValueError,
          "[DenseCRF] unary is empty (shape (3, 0, 6))"),
+    case("labels beyond all", lambda: DenseCRF(giant((2**20 + 1, 1)), []), ValueError,
+         "[DenseCRF] unary has 1048577 labels (shape (1048577, 1)); expected at most 1048576"),
     case("unary NaN", lambda: DenseCRF(put(UNARY, (1, 2, 3), np.nan), []), ValueError,
          "[DenseCRF] unary has nan at label 1, row 2, column 3"),
     case("unary -inf", lambda: DenseCRF(put(UNARY, (1, 2, 3), -np.inf), []), ValueError,
