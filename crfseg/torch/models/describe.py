@@ -96,7 +96,8 @@ class _Seen(NamedTuple):
 def _run(model: nn.Module, shape: tuple[int, ...]) -> list[_Seen]:
     """What every layer gives, in the order in which they run."""
     seen: list[_Seen] = []
-    image = torch.empty(1, *shape, device="meta")
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    image = torch.empty(1, *shape, dtype=dtype, device="meta")
     state = {name: torch.empty_like(t, device="meta") for name, t in _state(model).items()}
     watch = Watch(image)
 
