@@ -136,7 +136,7 @@ def _read(image: Any) -> _Picture:
         raise fault.wrong_dtype(_WHERE, "image", array.dtype, _EXPECTED)
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise fault.wrong_shape(_WHERE, "image", array.shape, "(H, W, 3)")
-    return _Picture(torch.tensor(array).permute(2, 0, 1), None)
+    return _Picture(torch.from_numpy(array.copy()).permute(2, 0, 1), None)
 
 
 def _read_tensor(image: Tensor) -> Tensor:
