@@ -20,9 +20,10 @@ from crfseg._native import NORMALIZATIONS
 from crfseg._results import Form
 from crfseg._scores import Scores
 from crfseg.pairwise import Bilateral, Features
+from crfseg.solvers import Solver
 from crfseg.unary import PROBABILITY_FLOOR
 
-from .functional import mean_field
+from .solvers import infer
 
 _LEAST_LOG: Final = float(np.log(np.finfo(np.float32).tiny))
 _NAMES: Final = {number: name for name, number in NORMALIZATIONS.items()}
@@ -42,6 +43,7 @@ def refine_tensor(
     iterations: int,
     tolerance: float,
     accuracy: str,
+    solver: Solver = "mean-field",
 ) -> Tensor:
     """The refined tensor in the layout and dtype of ``x``."""
     if tolerance > 0:
@@ -53,11 +55,12 @@ def refine_tensor(
         raise fault.not_differentiated(
             where, "its terms differ in normalization", "the same in all"
         )
-    refined = mean_field(
+    refined = infer(
         logits,
         [_features(where, kernel, size, images, scale) for kernel in settled],
         [_coupling(kernel, logits.shape[1]) for kernel in settled],
         iterations,
+        solver=solver,
         sigmas=[torch.tensor([axis.sigma for axis in kernel.axes]) for kernel in settled],
         groups=[list(range(len(kernel.axes))) for kernel in settled],
         output="logits" if form.holds == "log-probs" else "marginals",

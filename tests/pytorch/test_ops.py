@@ -38,11 +38,15 @@ def test_opcheck_of_mean_field(rng, keep, form, step):
     torch.library.opcheck(OPS.mean_field.default, op_arguments(rng, keep, form, step))
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_opcheck_of_filter(rng, keep):
+@pytest.mark.parametrize("is_built", [True, False])
+def test_opcheck_of_filter(rng, is_built):
     logits, features, _ = some_tensors(rng)
-    arguments = (logits.detach().flatten(2).requires_grad_(), features[1])
-    torch.library.opcheck(OPS.filter.default, (*arguments, "none", "fast", "exact", False, keep))
+    how = ("none", "fast", False, "here", "features")
+    torch.library.opcheck(OPS.lattices.default, (features[1].detach(), *how))
+    built = OPS.lattices(features[1].detach(), *how)
+    lattices = built if is_built else torch.zeros(1, dtype=torch.uint8)
+    arguments = (logits.detach().flatten(2).requires_grad_(), features[1], lattices)
+    torch.library.opcheck(OPS.filter.default, (*arguments, "none", "fast", "exact", False))
 
 
 def test_opcheck_of_what_goes_back(rng):
@@ -59,7 +63,7 @@ def test_opcheck_of_what_goes_back(rng):
     values, features = given[0].flatten(2), given[1][1]
     torch.library.opcheck(
         OPS.filter_backward.default,
-        (values, token, values, features, "none", "fast", "exact", False, True, True),
+        (values, values, features, token, "none", "fast", "exact", False, True, True),
         test_utils=tests,
     )
 

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: MIT
+"""``crfseg.torch.infer``: every solver, values and gradients, against float64 on dense kernels."""
+
+import numpy as np
+import pytest
+
+from crfseg import FrankWolfe, MeanField
+from native import lattice_matrix
+from reference import NORMALIZATIONS
+from reference_gradients import Model, assert_slopes, slopes
+from reference_solvers import projected, solve
+from shapes import N_CLASSES, some_shapes
+
+torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
+
+from crfseg.torch import CRF, _filters, infer, mean_field  # noqa: E402 - needs torch
+from crfseg.torch.solvers import sparsemax  # noqa: E402
+
+B, C, H, W, T = 2, 3, 4, 5, 3
+STEPS = (0.7, "diminishing", "line-search")
+SOLVERS = {
+    "damped": MeanField(0.4),
+    **{f"entropy, {step}": FrankWolfe(step=step, strength=0.8) for step in STEPS},
+    **{f"euclidean, {step}": FrankWolfe("euclidean", step, 1.5) for step in STEPS},
+}
+SEARCHED = SOLVERS["entropy, line-search"]
+SIGMAS, GROUPS = [np.array([1.5]), np.array([2.0, 0.5])], [[0, 0], [0, 1, 1]]
+# torch.compile warns of what it itself still uses.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+class Problem:
+    """Two kernels over two items, one with features that both share; loss = <gradient, output>.
+
+    Labels repel their like in one kernel, so that energies have their least value inside.
+    """
+
+    def __init__(self, rng, normalization="symmetric"):
+        size = 0.1 if normalization == "none" else 1.0
+        self.normalization = normalization
+        self.logits = rng.normal(size=(B, C, H, W)).astype(np.float32)
+        self.gradient = rng.normal(size=(B, C, H, W)).astype(np.float32)
+        self.features = [
+            rng.normal(size=(n, H * W, d)).astype(np.float32) for n, d in ((1, 2), (B, 3))
+        ]
+        bounds = ((-3.0, -1.0), (-0.5, 1.0))
+        self.couplings = [
+            size * rng.uniform(*bound, shape).astype(np.float32)
+            for bound, shape in zip(bounds, ((C,), (C, C)), strict=True)
+        ]
+
+    def tensors(self, **options):
+        """(logits, features, couplings, sigmas), all of which require gradients."""
+        one = torch.tensor(self.logits, requires_grad=True, **options)
+        lists = (self.features, self.couplings, SIGMAS)
+        return one, *([torch.tensor(a, dtype=one.dtype, requires_grad=True) for a in arrays]
+                      for arrays in lists)  # fmt: skip
+
+    def found(self, solver, tensors, output="logits", **options):
+        logits, features, couplings, sigmas = tensors
+        return infer(
+            logits, features, couplings, T, solver=solver, sigmas=sigmas, groups=GROUPS,
+            output=output, normalization=self.normalization, **options,
+        )  # fmt: skip
+
+    def kernels(self, sigmas=SIGMAS):
+        """Of each item."""
+        scaled = [
+            f / s[g].astype(np.float32)
+            for f, s, g in zip(self.features, sigmas, GROUPS, strict=True)
+        ]
+        return [
+            [lattice_matrix(f[i % len(f)], normalization=self.normalization) for f in scaled]
+            for i in range(B)
+        ]
+
+    def model(self, i, kernels, logits=None, couplings=None):
+        given = self.logits if logits is None else logits
+        mus = [-np.diag(m) if m.ndim == 1 else -m for m in couplings or self.couplings]
+        own = given[i].reshape(C, -1).astype(np.float64)
+        return Model(own, kernels, [np.ones(())] * len(mus), mus)
+
+    def loss(self, solver, kernels, logits=None, couplings=None, output="logits", **how):
+        """In float64."""
+        total = 0.0
+        for i in range(B):
+            start = how["starts"][i] if "starts" in how else None
+            model = self.model(i, kernels[i], logits, couplings)
+            solved = solve(model, solver, T, start=start, first=how.get("first", 0))
+            total += float((getattr(solved, output) * self.gradient[i].reshape(C, -1)).sum())
+        return total
+
+    def by_kernels(self, solver):
+        """DLoss by the entries of each item's kernels."""
+        kernels = self.kernels()
+
+        def loss_with(value, i, k):
+            changed = [value if j == k else own for j, own in enumerate(kernels[i])]
+            found = solve(self.model(i, changed), solver, T).marginals
+            return float((found * self.gradient[i].reshape(C, -1)).sum())
+
+        return [
+            [slopes(lambda v, i=i, k=k: loss_with(v, i, k), kernels[i][k]) for k in range(2)]
+            for i in range(B)
+        ]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_values_and_gradients_are_those_of_the_dense_model(rng, name):
+    solver, problem = SOLVERS[name], Problem(rng)
+    tensors = problem.tensors()
+    check(problem, solver, tensors, problem.found(solver, tensors, "marginals"), "marginals")
+
+
+@pytest.mark.parametrize("name", ["damped", "entropy, line-search"])
+def test_so_they_are_of_logits(rng, name):
+    solver, problem = SOLVERS[name], Problem(rng)
+    tensors = problem.tensors()
+    check(problem, solver, tensors, problem.found(solver, tensors), "logits")
+
+
+def test_zeros_have_a_logarithm(rng):
+    solver, problem = FrankWolfe("euclidean", 1.0, 0.3), Problem(rng)
+    x, logits = (problem.found(solver, problem.tensors(), o) for o in ("marginals", "logits"))
+    assert x.count_nonzero() < x.numel()
+    torch.testing.assert_close(logits, (x + 1e-9).log())
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_all_normalizations(normalization):
+    """From a seed whose searched directions stay long: a short one is a difference in float32."""
+    problem = Problem(np.random.default_rng(2), normalization)
+    tensors = problem.tensors()
+    check(problem, SEARCHED, tensors, problem.found(SEARCHED, tensors), "logits")
+
+
+def check(problem, solver, tensors, found, output, **how):
+    kernels = problem.kernels()
+    loss = (found * torch.from_numpy(problem.gradient)).sum()
+    expected = problem.loss(solver, kernels, output=output, **how)
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    loss.backward()
+
+    def loss_of(logits, couplings):
+        return problem.loss(solver, kernels, logits, couplings, output, **how)
+
+    by_logits = slopes(lambda x: loss_of(x, problem.couplings), problem.logits)
+    assert_slopes(tensors[0].grad.numpy(), by_logits)
+    for k, coupling in enumerate(problem.couplings):
+
+        def loss_with(value, k=k):
+            return loss_of(
+                problem.logits, [value if j == k else m for j, m in enumerate(problem.couplings)]
+            )
+
+        assert_slopes(tensors[2][k].grad.numpy(), slopes(loss_with, coupling))
+
+
+def test_line_search_takes_a_step_for_each_item(rng):
+    """And some of them lie inside, where they are differentiated."""
+    problem = Problem(rng)
+    steps = [
+        solve(problem.model(i, own), SEARCHED, T).steps for i, own in enumerate(problem.kernels())
+    ]
+    assert any(0.01 < share < 0.99 for own in steps for share in own)
+    assert not np.allclose(*steps, atol=1e-2)
+    logits, features, couplings, sigmas = problem.tensors()
+    whole = problem.found(SEARCHED, (logits, features, couplings, sigmas))
+    for i in range(B):
+        own = [f[i : i + 1] if len(f) > 1 else f for f in features]
+        alone = problem.found(SEARCHED, (logits[i : i + 1], own, couplings, sigmas))
+        torch.testing.assert_close(alone[0], whole[i], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["damped", "entropy, line-search"])
+def test_gradients_of_features_are_those_of_the_filter(rng, name):
+    """Whose kernel is asked for its gradient once, by what the loss makes of its entries."""
+    solver, problem = SOLVERS[name], Problem(rng)
+    tensors = problem.tensors()
+    found = problem.found(solver, tensors, "marginals")
+    found.backward(torch.from_numpy(problem.gradient))
+    by_kernels = problem.by_kernels(solver)
+    for k, features in enumerate(tensors[1]):
+        sigmas = tensors[3][k].detach()[GROUPS[k]].float()
+        expected = torch.zeros_like(features)
+        for i in range(B):
+            scaled = (features.detach()[[i % len(features)]] / sigmas).requires_grad_()
+            through = torch.ops.crfseg.filter(
+                torch.eye(H * W)[None], scaled, torch.zeros(1), "symmetric", "fast", "exact", False
+            )
+            through.backward(torch.tensor(by_kernels[i][k].T, dtype=torch.float32)[None])
+            expected[i % len(features)] += scaled.grad[0] / sigmas
+        assert_slopes(features.grad.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("name", ["damped", "entropy, line-search"])
+def test_gradients_of_sigmas_are_difference_quotients_of_the_kernels(rng, name):
+    solver, problem = SOLVERS[name], Problem(rng)
+    tensors = problem.tensors()
+    found = problem.found(solver, tensors, "marginals", sigma_step=0.05)
+    found.backward(torch.from_numpy(problem.gradient))
+    by_kernels = problem.by_kernels(solver)
+    for k, sigmas in enumerate(SIGMAS):
+        expected = np.zeros(len(sigmas))
+        for g in range(len(sigmas)):
+            ends = []
+            for factor in (1.05, 1 / 1.05):
+                moved = [s.copy() for s in SIGMAS]
+                moved[k][g] *= factor
+                ends.append(problem.kernels(moved))
+            for i in range(B):
+                slope = (ends[0][i][k] - ends[1][i][k]) / (2 * np.log(1.05))
+                expected[g] += (by_kernels[i][k] * slope).sum() / sigmas[g]
+        assert_slopes(tensors[3][k].grad.numpy(), expected)
+
+
+def test_sigmas_may_take_the_chain_rule(rng):
+    problem = Problem(rng)
+    tensors = problem.tensors()
+    problem.found(SEARCHED, tensors, sigma_step=0.0).backward(torch.from_numpy(problem.gradient))
+    for features, sigmas, group in zip(tensors[1], tensors[3], GROUPS, strict=True):
+        by_axis = -(features * features.grad).sum((0, 1)) / sigmas[group]
+        expected = torch.zeros(len(sigmas)).index_add(0, torch.tensor(group), by_axis)
+        assert_slopes(sigmas.grad.numpy(), expected.detach().numpy())
+
+
+def test_whole_steps_with_entropy_are_mean_field(rng):
+    problem = Problem(rng)
+    gradient = torch.from_numpy(problem.gradient)
+    gradients, outputs = [], []
+    for solver in (FrankWolfe(step=1.0), "mean-field"):
+        tensors = problem.tensors()
+        outputs.append(problem.found(solver, tensors, "marginals"))
+        outputs[-1].backward(gradient)
+        gradients.append([t.grad for one in tensors for t in (one if type(one) is list else [one])])
+    torch.testing.assert_close(*outputs, rtol=0, atol=2e-6)
+    for one, other in zip(*gradients, strict=True):
+        assert_slopes(one.numpy(), other.numpy())
+
+
+def test_undamped_mean_field_is_the_op(rng):
+    problem = Problem(rng)
+    logits, features, couplings, _ = problem.tensors()
+    expected = mean_field(logits, features, couplings, T)
+    for solver in ("mean-field", MeanField(), MeanField(damping=0.0)):
+        assert torch.equal(infer(logits, features, couplings, T, solver=solver), expected)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_steps_may_be_done_again_on_the_way_back(rng, name):
+    problem, gradients = Problem(rng), []
+    for recompute in (False, True):
+        tensors = problem.tensors()
+        found = problem.found(SOLVERS[name], tensors, "marginals", recompute=recompute)
+        found.backward(torch.from_numpy(problem.gradient))
+        gradients.append([t.grad for one in tensors for t in (one if type(one) is list else [one])])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["damped", "entropy, line-search", "euclidean, diminishing"])
+def test_the_last_steps_alone_are_differentiated(rng, name):
+    solver, problem = SOLVERS[name], Problem(rng)
+    tensors = problem.tensors()
+    starts = [
+        solve(problem.model(i, own), solver, T - 2).state for i, own in enumerate(problem.kernels())
+    ]
+    found = problem.found(solver, tensors, "marginals", last=2)
+    check(problem, solver, tensors, found, "marginals", starts=starts, first=T - 2)
+
+
+def test_lattices_are_built_once(rng, monkeypatch):
+    built = counted(monkeypatch)
+    problem = Problem(rng)
+    logits, features, couplings, sigmas = problem.tensors()
+    problem.found(SEARCHED, (logits, features, couplings, sigmas), sigma_step=0.0).sum().backward()
+    assert built == ["features[0]", "features[1]"]
+    built.clear()
+    problem.found(SEARCHED, (logits, features, couplings, sigmas), recompute=True).sum().backward()
+    assert built == ["features[0]"] * 3 + ["features[1]"] * 5
+
+
+def test_other_dtypes_and_shapes(rng):
+    problem = Problem(rng)
+    logits, features, couplings, sigmas = problem.tensors()
+    expected = problem.found(SEARCHED, (logits, features, couplings, sigmas))
+    for dtype in (torch.float64, torch.bfloat16):
+        given = logits.detach().to(dtype).requires_grad_()
+        found = problem.found(SEARCHED, (given, features, couplings, sigmas))
+        assert found.dtype == dtype
+        found.sum().backward()
+        assert given.grad.dtype == dtype
+    volume = logits.reshape(B, C, 2, 2, 5).transpose(2, 3).contiguous().transpose(2, 3)
+    found = problem.found(SEARCHED, (volume, features, couplings, sigmas))
+    assert torch.equal(found.flatten(2), expected.flatten(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = problem.found(SEARCHED, (logits.bfloat16(), features, couplings, sigmas))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    meta = logits.detach().to("meta")
+    others = [[t.detach().to("meta") for t in one] for one in (features, couplings, sigmas)]
+    assert problem.found(SEARCHED, (meta, *others)).shape == logits.shape
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_labels_that_are_out_of_the_question_stay_finite(rng, name):
+    problem = Problem(rng)
+    problem.logits[:, 1, 1:] = -1e30
+    problem.logits[:, 2] += 1e4
+    tensors = problem.tensors()
+    found = problem.found(SOLVERS[name], tensors, "marginals")
+    found.backward(torch.from_numpy(problem.gradient))
+    for tensor in (found, tensors[0].grad, *(t.grad for one in tensors[1:] for t in one)):
+        assert tensor.isfinite().all()
+
+
+def test_sparsemax_is_the_projection_on_the_simplex(rng):
+    scores = rng.normal(size=(B, 7, 50)) * rng.choice([0.1, 1.0, 10.0], (B, 1, 50))
+    scores[:, :3, :9] = scores[:, 3:6, :9]  # ties
+    scores[:, 4:, 5:20] = -1e30
+    given = torch.tensor(scores, requires_grad=True)
+    found = sparsemax(given)
+    expected = np.stack([projected(item) for item in scores])
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-12)
+    single = sparsemax(given.detach().float())
+    np.testing.assert_allclose(single.numpy(), expected, atol=1e-6)
+    assert single.count_nonzero() < single.numel() / 2
+    few = torch.tensor(rng.normal(size=(1, 5, 8)), requires_grad=True)
+    assert torch.autograd.gradcheck(sparsemax, (few,))
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "recompute"),
+    [
+        ("damped", "aot_eager", False),
+        ("entropy, line-search", "aot_eager", True),
+        ("euclidean, line-search", "inductor", False),
+    ],
+)
+def test_the_compiled_layer_does_the_same(rng, monkeypatch, name, backend, recompute):
+    torch.compiler.reset()
+    crf = CRF(C, solver=SOLVERS[name], training_iterations=2, recompute=recompute)
+    compiled = torch.compile(crf, fullgraph=True, backend=backend)
+    logits = torch.tensor(rng.normal(size=(B, C, H, W)), dtype=torch.float32, requires_grad=True)
+    image = torch.tensor(rng.integers(0, 256, (B, 3, H, W)), dtype=torch.uint8)
+    inputs = [logits, *(p for p in crf.parameters() if p.requires_grad)]
+    found, expected = compiled(logits, image), crf(logits, image)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(y.square().sum(), inputs) for y in (found, expected)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    built = counted(monkeypatch)
+    compiled(logits, image).sum().backward()
+    assert len(built) == 2
+
+
+def counted(monkeypatch):
+    """Names of features whose lattices are built from here on."""
+    build, names = _filters.lattices_of, []
+    monkeypatch.setattr(_filters, "lattices_of", lambda *a: names.append(a[1]) or build(*a))
+    return names
+
+
+@pytest.mark.parametrize("solver", ["damped", "frank-wolfe", FrankWolfe("euclidean", 0.5)])
+def test_a_layer_learns_through_any_solver(rng, solver):
+    image, labels = map(torch.from_numpy, some_shapes(rng, 4, 32))
+    noise = torch.tensor(rng.normal(size=(4, N_CLASSES, 32, 32)), dtype=torch.float32)
+    logits = torch.eye(N_CLASSES)[labels].permute(0, 3, 1, 2) + 1.5 * noise
+    learn = ("weights", "compatibility", "sigmas")
+    crf = CRF(
+        N_CLASSES, spatial=(3.0, 1.0), bilateral=(15.0, 40.0, 1.0), solver=solver, learn=learn
+    )
+    optimizer = torch.optim.Adam(crf.parameters(), lr=0.1)
+    before = crf.bilateral_log_sigmas.detach().clone()
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(crf(logits, image), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert not torch.equal(crf.bilateral_log_sigmas, before)
+
+
+@pytest.mark.parametrize("form", ["exact", "smooth"])
+def test_images_get_gradients_where_asked_for(rng, form):
+    logits = torch.tensor(rng.normal(size=(B, C, H, W)), dtype=torch.float32)
+    image = torch.tensor(rng.uniform(0, 64, (B, 3, H, W)), dtype=torch.float32, requires_grad=True)
+    gradients = []
+    for solver in ("mean-field", FrankWolfe(step=1.0)):
+        crf = CRF(C, output="marginals", image_gradient=form, solver=solver)
+        gradients += torch.autograd.grad(crf(logits, image).square().sum(), image)
+    assert_slopes(gradients[1].numpy(), gradients[0].numpy(), relative=1e-3)
+
+
+def test_a_batch_may_be_empty():
+    logits = torch.zeros(0, C, H, W, requires_grad=True)
+    found = CRF(C, solver=SEARCHED)(logits, torch.zeros(0, 3, H, W))
+    found.sum().backward()
+    assert found.shape == logits.grad.shape == (0, C, H, W)
+
+
+def test_the_layer_says_how_it_solves():
+    assert repr(CRF(C, solver="damped")).endswith("'symmetric', solver MeanField(damping=0.5))")
+
+
+NAN = torch.full((1, 2, 2), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: infer(x, [], [], solver="x"), ValueError, r"^\[infer\] solver is 'x'; expected"),
+        (lambda x: infer(x, [], [], solver=7), TypeError, r"^\[infer\] solver is 7"),
+        (
+            lambda x: infer(x, [], [], solver="damped", implicit=True),
+            ValueError,
+            r"^\[infer\] implicit is True but solver is MeanField\(damping=0.5\); expected solver=",
+        ),
+        (
+            lambda x: infer(x + NAN, [], [], solver="damped"),
+            ValueError,
+            r"^\[infer\] logits\[0\] has nan",
+        ),
+        (
+            lambda x: infer(x, [NAN.mT], [torch.ones(2)], solver="damped"),
+            ValueError,
+            r"^\[infer\] features\[0\]\[:, 0\] is nan",
+        ),
+        (
+            lambda x: infer(x, [torch.rand(1, 2, 2)], [NAN[0]], solver="damped"),
+            ValueError,
+            r"^\[infer\] couplings\[0\] has nan",
+        ),
+        (
+            lambda x: infer(
+                x, [torch.rand(1, 2, 2)], [torch.ones(2)], sigmas=[torch.zeros(1)], solver="damped"
+            ),
+            ValueError,
+            r"^\[infer\] sigmas\[0\] has 0 at 0",
+        ),
+        (lambda _: CRF(C, solver="adam"), ValueError, r"^\[CRF\] solver is 'adam'; expected"),
+        (
+            lambda _: CRF(C, solver="frank-wolfe", implicit=True),
+            ValueError,
+            r"^\[CRF\] implicit is True but solver is FrankWolfe\(",
+        ),
+        (torch.func.grad(lambda x: infer(x, [], [], solver="damped").sum()),
+         NotImplementedError, r"^\[infer\] torch.func transforms"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call(torch.rand(1, 2, 2))
