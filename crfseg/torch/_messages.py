@@ -40,7 +40,10 @@ class Filter:
 
 
 class Messages:
-    """sum_k M_k K~_k x of (B, C, N) marginals x: minus P x."""
+    """X + sum_k M_k K~_k x of (B, N, C) logits X and marginals x: X - P x.
+
+    Labels come last, as the lattices filter them.
+    """
 
     def __init__(self, where: str, model: Model, how: How) -> None:
         of_kernels = zip(model.features, model.sigmas, model.groups, strict=True)
@@ -49,14 +52,15 @@ class Messages:
         ]
         self._couplings = [coupling.to(torch.float32) for coupling in model.couplings]
 
-    def __call__(self, marginals: Tensor) -> Tensor:
-        """Filter and couple."""
-        total = torch.zeros_like(marginals)
+    def __call__(self, logits: Tensor, marginals: Tensor) -> Tensor:
+        """Filter, couple and add."""
+        total = logits
         for kernel, coupling in zip(self._kernels, self._couplings, strict=True):
-            filtered = kernel(marginals)
-            total = total + (
-                coupling @ filtered if coupling.ndim == 2 else coupling[:, None] * filtered
-            )
+            filtered = kernel(marginals.mT).mT
+            if coupling.ndim == 2:
+                total = torch.baddbmm(total, filtered, coupling.T.expand(len(total), -1, -1))
+            else:
+                total = torch.addcmul(total, filtered, coupling)
         return total
 
 

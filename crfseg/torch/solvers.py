@@ -125,7 +125,7 @@ def _solved(
     kind = "cpu" if logits.device.type == "meta" else logits.device.type
     dtype = torch.float32 if torch.is_autocast_enabled(kind) else logits.dtype
     with torch.autocast(kind, enabled=False):
-        given = logits.to(torch.float32).flatten(2)
+        given = logits.to(torch.float32).flatten(2).mT.contiguous()
         messages = Messages(where, model, how)
         method = (
             _Damped(given, messages, solver)
@@ -134,7 +134,7 @@ def _solved(
         )
         state = _iterated(method, how)
         found = method.logits(*state) if how.output == "logits" else method.marginals(*state)
-    return found.reshape(logits.shape).to(dtype)
+    return found.mT.reshape(logits.shape).to(dtype)
 
 
 def _iterated(method: "_Damped | _FrankWolfe", how: How) -> State:
@@ -172,57 +172,57 @@ class _Damped:
         return (z,)
 
     def step(self, _: int, z: Tensor) -> State:
-        update = self._logits + self._messages(z.softmax(1))
-        return (self._damping * z + (1 - self._damping) * update,)
+        return (self._messages(self._logits, z.softmax(2)).lerp(z, self._damping),)
 
     def logits(self, z: Tensor) -> Tensor:
         return z
 
     def marginals(self, z: Tensor) -> Tensor:
-        return z.softmax(1)
+        return z.softmax(2)
 
 
 class _FrankWolfe:
     """x' = x + step (s - x): Lê-Huu & Alahari, NeurIPS 2021.
 
-    The state is x and its messages m = -P x. Those of x' are as linear in s and x as x' itself, so
-    that each s is filtered once, and x never again.
+    The state is x and its scores z = logits - P x, minus the gradient of the energy. Those of x'
+    lie between those of x and of s as x' itself does, so that each s is filtered once and x never.
     """
 
     def __init__(
         self, logits: Tensor, messages: Messages, solver: FrankWolfe, iterations: int
     ) -> None:
         # What is the same for all labels of a point changes nothing but the rounding.
-        self._logits = logits - logits.detach().amax(1, keepdim=True)
+        self._logits = logits - logits.detach().amax(2, keepdim=True)
         self._messages, self._solver, self._iterations = messages, solver, iterations
 
     def start(self) -> State:
-        x = self._logits.softmax(1)
-        return x, self._messages(x)
+        x = self._logits.softmax(2)
+        return x, self._messages(self._logits, x)
 
     def resumed(self, x: Tensor, _: Tensor) -> State:
-        return x, self._messages(x)
+        return x, self._messages(self._logits, x)
 
-    def step(self, k: int, x: Tensor, m: Tensor) -> State:
-        scores = (self._logits + m) / self._solver.strength
-        s = scores.softmax(1) if self._solver.regularizer == "entropy" else sparsemax(scores)
-        is_searched = self._solver.step == "line-search"
-        if k + 1 == self._iterations and not is_searched:
-            step = self._step(k)
-            return (1 - step) * x + step * s, m
-        m_of_s = self._messages(s)
-        share = self._searched(x, m, s - x, m_of_s - m) if is_searched else self._step(k)
-        # Not x + share (s - x), which leaves rounding of x where s is small.
-        return (1 - share) * x + share * s, (1 - share) * m + share * m_of_s
-
-    def _step(self, k: int) -> float:
+    def step(self, k: int, x: Tensor, z: Tensor) -> State:
+        scores = z if self._solver.strength == 1 else z / self._solver.strength
+        s = scores.softmax(2) if self._solver.regularizer == "entropy" else sparsemax(scores)
+        if self._solver.step == "line-search":
+            z_of_s = self._messages(self._logits, s)
+            share = self._searched(x, z, s - x, z_of_s - z)
+            return x.lerp(s, share), z.lerp(z_of_s, share)
         step = self._solver.step
-        return 2.0 / (k + 2.0) if isinstance(step, str) else step
+        share = 2.0 / (k + 2.0) if isinstance(step, str) else step
+        if k + 1 == self._iterations:
+            return x.lerp(s, share), z
+        return x.lerp(s, share), z.lerp(self._messages(self._logits, s), share)
 
-    def _searched(self, x: Tensor, m: Tensor, r: Tensor, m_of_r: Tensor) -> Tensor:
-        """(B, 1, 1) the share in [0, 1] of least E(x + share r), for each item."""
-        slope = -_inner(self._logits, r) - (_inner(x, m_of_r) + _inner(r, m)) / 2
-        curvature = -_inner(r, m_of_r)
+    def _searched(self, x: Tensor, z: Tensor, r: Tensor, change: Tensor) -> Tensor:
+        """(B, 1, 1) the share in [0, 1] of least E(x + share r), for each item.
+
+        P r is minus the change of z. With P not symmetric the slope <U, r> + <x, P r + P^T r> / 2
+        is -<r, logits + z> / 2 - <x, change> / 2.
+        """
+        slope = -(_inner(r, self._logits + z) + _inner(x, change)) / 2
+        curvature = -_inner(r, change)
         is_convex = curvature > 0
         inside = (-slope / curvature.where(is_convex, 1.0)).clamp(0.0, 1.0)
         at_an_end = (slope + curvature / 2 <= 0).to(inside.dtype)
@@ -236,25 +236,24 @@ class _FrankWolfe:
 
 
 def _inner(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) inner products, added up in float64: millions of terms, most of which cancel."""
-    return (one * other).sum((1, 2), dtype=torch.float64)
+    """(B,) inner products; points are added up in float64, for there are many and most cancel."""
+    return (one * other).sum(2).sum(1, dtype=torch.float64)
 
 
 def sparsemax(scores: Tensor) -> Tensor:
-    """The point of the simplex next to (B, C, N) scores (Martins & Astudillo, ICML 2016).
+    """The point of the simplex next to (..., C) scores (Martins & Astudillo, ICML 2016).
 
     Which labels keep some mass is found by sorting, without a gradient; given those the projection
     is affine, so that autograd has its Jacobian.
     """
-    highest = scores.detach().amax(1, keepdim=True)
+    shifted = scores - scores.detach().amax(-1, keepdim=True)
     with torch.no_grad():
-        # Nobody more than 1 below the highest keeps any; sums of huge numbers would overflow.
-        near = (scores - highest).clamp(min=-1.0)
-        ordered = near.sort(1, descending=True).values
-        counts = torch.arange(1, scores.shape[1] + 1, device=scores.device)[:, None]
-        sums = ordered.cumsum(1) - 1
-        n_kept = (counts * ordered > sums).sum(1, keepdim=True)
-        is_kept = near > sums.gather(1, n_kept - 1) / n_kept
-    shifted = (scores - highest).where(is_kept, 0.0)
-    excess = (shifted.sum(1, keepdim=True) - 1) / is_kept.sum(1, keepdim=True)
-    return (shifted - excess).where(is_kept, 0.0)
+        # Nobody 1 or more below the highest keeps any; sums of huge numbers would overflow.
+        ordered = shifted.clamp(min=-1.0).sort(-1, descending=True).values
+        counts = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
+        sums = ordered.cumsum(-1) - 1
+        n_kept = (ordered * counts > sums).sum(-1, keepdim=True)
+        is_kept = shifted > sums.gather(-1, n_kept - 1) / n_kept
+        n_kept = is_kept.sum(-1, keepdim=True)
+    excess = (shifted.where(is_kept, 0.0).sum(-1, keepdim=True) - 1) / n_kept
+    return (shifted - excess).relu()

@@ -324,14 +324,14 @@ def test_sparsemax_is_the_projection_on_the_simplex(rng):
     scores = rng.normal(size=(B, 7, 50)) * rng.choice([0.1, 1.0, 10.0], (B, 1, 50))
     scores[:, :3, :9] = scores[:, 3:6, :9]  # ties
     scores[:, 4:, 5:20] = -1e30
-    given = torch.tensor(scores, requires_grad=True)
+    given = torch.tensor(scores.swapaxes(1, 2), requires_grad=True)
     found = sparsemax(given)
-    expected = np.stack([projected(item) for item in scores])
+    expected = np.stack([projected(item).T for item in scores])
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-12)
     single = sparsemax(given.detach().float())
     np.testing.assert_allclose(single.numpy(), expected, atol=1e-6)
     assert single.count_nonzero() < single.numel() / 2
-    few = torch.tensor(rng.normal(size=(1, 5, 8)), requires_grad=True)
+    few = torch.tensor(rng.normal(size=(8, 5)), requires_grad=True)
     assert torch.autograd.gradcheck(sparsemax, (few,))
 
 
