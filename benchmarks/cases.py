@@ -104,13 +104,13 @@ class RealCase:
         return Problem(probabilities(logits, *image.shape[:2]), image, logits)
 
 
-def real_cases(data: Path) -> Iterator[RealCase]:
-    """Every 20th image of CamVid (480 x 360, 11 labels), every 10th of MSRC-21 (320 x 213, 21)."""
+def real_cases(data: Path, every_camvid: int = 20, every_msrc21: int = 10) -> Iterator[RealCase]:
+    """Every so manieth image of CamVid (480 x 360, 11 labels) and of MSRC-21 (320 x 213, 21)."""
     camvid = (data / "camvid/val.txt").read_text().split()
-    for row in range(0, len(camvid), 20):
+    for row in range(0, len(camvid), every_camvid):
         image = data / f"camvid/images/{camvid[row]}.jpg"
         yield RealCase(f"camvid-{row}", "camvid", image, data / "camvid/logits/val.npy", row)
-    for name in (data / "msrc21/dev.txt").read_text().split()[::10]:
+    for name in (data / "msrc21/dev.txt").read_text().split()[::every_msrc21]:
         image = data / f"msrc21/images/{name}.jpg"
         yield RealCase(f"msrc21-{name}", "msrc21", image, data / "msrc21/logits/dev.npz", name)
 

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from bars import Verdict
 from bench_instructions import Count, read_budgets
 from bench_roofline import CALL, ITERATION, Measured
+from bench_solvers import LONG, MEAN_FIELD, Solved
 from table import Row
 from training import Trained
 
-T = TypeVar("T", Row, Verdict, Measured, Trained)
+T = TypeVar("T", Row, Verdict, Measured, Trained, Solved)
 READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
@@ -46,6 +47,7 @@ class Results:
     measured: list[Measured]
     counts: list[Count]
     trained: list[Trained]
+    solved: list[Solved]
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -55,6 +57,7 @@ class Results:
             read_rows(folder / "roofline.csv", Measured),
             read_budgets(folder / "instructions.csv"),
             read_rows(folder / "torch.csv", Trained),
+            read_rows(folder / "solvers.csv", Solved),
         )
 
     def machine(self, threads: int) -> list[Measured]:
@@ -69,6 +72,14 @@ class Results:
         """Seconds per pixel of the headline's iterations."""
         return [m for m in self.measured if m.unit == ITERATION]
 
+    def solvers(self) -> dict[tuple[str, str], dict[str, list[Solved]]]:
+        """Rows by set and parameters, then by solver, in the order they were measured."""
+        found: dict[tuple[str, str], dict[str, list[Solved]]] = {}
+        for row in self.solved:
+            by_solver = found.setdefault((row.group, row.parameters), {})
+            by_solver.setdefault(row.solver, []).append(row)
+        return found
+
     def groups(self) -> dict[tuple[str, str], list[Row]]:
         """Rows by case, or set of real cases, and parameters, in the order they were measured."""
         found: dict[tuple[str, str], list[Row]] = {}
@@ -81,3 +92,12 @@ def of(rows: Iterable[Row], contender: str, threads: int, isa: str | None = None
     """The rows of a contender; without ``isa`` on the best instruction set it ran with."""
     chosen = [row for row in rows if (row.contender, row.threads) == (contender, threads)]
     return [row for row in chosen if row.isa == (isa or chosen[0].isa)]
+
+
+def as_long(solvers: dict[str, list[Solved]]) -> list[Solved]:
+    """Each solver as far as it comes in the time of mean field's ten iterations, or nearly so."""
+    (limit,) = (row.ms for row in solvers[MEAN_FIELD] if row.iterations == LONG)
+    return [
+        max([rows[0], *(row for row in rows if row.ms <= 1.1 * limit)], key=lambda r: r.iterations)
+        for rows in solvers.values()
+    ]

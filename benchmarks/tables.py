@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cases import HEADLINE
 from parameters import DEFAULT
-from results import Results, of
+from results import Results, as_long, of
 from table import Row, median, number
 from work import floor_cycles
 
@@ -219,6 +219,41 @@ def training(results: Results) -> list[str]:
     )
 
 
+def solvers(results: Results) -> list[str]:
+    """What each solver reaches in the time of mean field's ten iterations."""
+    return table(
+        [
+            *("images, kernels", "solver", "iterations", "time", "relaxed energy"),
+            *("free energy", "of the labels", "mIoU", "accuracy", "in the band"),
+        ],
+        [
+            (
+                f"{row.group}, {row.parameters}",
+                row.solver,
+                str(row.iterations),
+                f"{number(row.ms)} ms",
+                *(f"{value:+.1f}" for value in (row.relaxed, row.free, row.discrete)),
+                *(f"{100 * share:.2f} %" for share in (row.miou, row.accuracy, row.band)),
+            )
+            for by_solver in results.solvers().values()
+            for row in as_long(by_solver)
+        ],
+    )
+
+
+def descent(results: Results) -> list[str]:
+    """The relaxed energy by the number of iterations."""
+    counts = sorted({row.iterations for row in results.solved})
+    return table(
+        ["images, kernels", "solver", *map(str, counts)],
+        [
+            (f"{group}, {parameters}", solver, *(f"{row.relaxed:+.1f}" for row in rows))
+            for (group, parameters), by_solver in results.solvers().items()
+            for solver, rows in by_solver.items()
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     made.__name__: made
     for made in (
@@ -232,5 +267,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
         machine,
         iterations,
         training,
+        solvers,
+        descent,
     )
 }

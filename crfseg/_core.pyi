@@ -25,6 +25,10 @@ FEATURES_NONE: Final[int]
 FEATURES_EXACT: Final[int]
 FEATURES_SMOOTH: Final[int]
 
+STEPS_FIXED: Final[int]
+STEPS_DIMINISHING: Final[int]
+STEPS_LINE_SEARCH: Final[int]
+
 class Error(RuntimeError): ...
 
 class NonFiniteFeature(ValueError):
@@ -77,6 +81,13 @@ class Lattice:
         """(N,) filter of ones, K1."""
     def self_response(self, threads: int) -> NDArray[np.float32]:
         """(N,) diagonal of the unnormalised filter matrix."""
+
+class Solver:
+    """How marginals are updated; mean field is (damping, False, STEPS_FIXED, 1.0, 1.0)."""
+
+    def __init__(
+        self, damping: float, euclidean: bool, steps: int, step: float, strength: float
+    ) -> None: ...
 
 class MeanField:
     def __init__(self, n_points: int, n_labels: int) -> None: ...
@@ -136,7 +147,7 @@ class MeanField:
         start: NDArray[np.float32] | None,
         iterations: int,
         tolerance: float,
-        damping: float,
+        solver: Solver,
         trace: bool,
         skip: bool,
         out: NDArray[np.float32] | None,
@@ -145,7 +156,7 @@ class MeanField:
         between_iterations: Callable[[], None] | None,
         threads: int,
     ) -> tuple[int, float, list[float], int]:
-        """Mean field from softmax(-unary) (or ``start``) to Q in ``out``, MAP in ``labels`` (N,).
+        """Inference from softmax(-unary) (or ``start``) to Q in ``out``, MAP in ``labels`` (N,).
 
         Returns iterations done, the last max |dQ| (NaN when neither ``tolerance`` nor ``trace``
         asked for it), the free energies of Q_0 .. Q_T when ``trace``, and how many labels of
@@ -154,6 +165,7 @@ class MeanField:
         as may ``between_iterations``.
         """
     def free_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
+    def expected_energy(self, q: NDArray[np.float32], threads: int) -> float: ...
     def energy(self, labels: NDArray[np.int32], threads: int) -> float: ...
 
 class UnrolledField:

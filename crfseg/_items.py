@@ -27,6 +27,7 @@ class Items(NamedTuple):
     result: Result
     iterations: int
     tolerance: float
+    solver: core.Solver
     skip: bool
 
     def refine(self, n_items: int, threads: int, item_bytes: int) -> None:
@@ -70,7 +71,7 @@ class Items(NamedTuple):
                 None,
                 self.iterations,
                 self.tolerance,
-                0.0,
+                self.solver,
                 False,
                 self.skip,
                 q,

@@ -17,6 +17,7 @@ from typing import Any
 
 from crfseg import __version__, get_num_threads, info, refine
 from crfseg.batch import Job, Room, check_arguments, pair_folders, refine_file, refine_files
+from crfseg.solvers import SOLVERS
 
 LEFT_OUT = "left out"  # stands for the None of spatial=None, since None is "not given"
 
@@ -141,7 +142,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         group.add_argument(
             *(f"--no-{name}",), dest=name, action="store_const", const=LEFT_OUT, help=f"no {text}"
         )
-    add("iterations", "mean-field steps", type=int, metavar="N")
+    add("iterations", "steps", type=int, metavar="N")
+    add("solver", "of the model's energy", choices=tuple(SOLVERS))
     add("tolerance", "stop when no probability changes more", type=float, metavar="CHANGE")
     group.add_argument(
         *("--no-skip",),
@@ -160,8 +162,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 MODEL_OPTIONS = (
-    *("kind", "layout", "iterations", "tolerance", "skip", "normalization", "accuracy"),
-    *("confidence", "ignore_index", "n_labels", "threads"),
+    *("kind", "layout", "iterations", "tolerance", "solver", "skip", "normalization"),
+    *("accuracy", "confidence", "ignore_index", "n_labels", "threads"),
 )
 
 

@@ -19,6 +19,7 @@ from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
 from .pairwise import Term, check_terms
+from .solvers import Solver, native, resolve
 from .unary import PROBABILITY_FLOOR, LabelRule, check_label_array, check_label_values
 
 _WHERE = "DenseCRF"
@@ -48,7 +49,7 @@ class Inference(NamedTuple):
 
 
 class DenseCRF:
-    """Fully connected CRF with Gaussian edge potentials and mean-field inference.
+    """Fully connected CRF with Gaussian edge potentials.
 
     Gibbs energy of a labelling l (Krähenbühl & Koltun, NIPS 2011, eq. 1-3), every pair once:
 
@@ -56,7 +57,9 @@ class DenseCRF:
 
     Mean field (algorithm 1) starts from Q = softmax(-U) and repeats, for all points at once,
 
-        Z = -U - sum_k w_k mu_k K~_k Q,   Q = softmax(Z).
+        Z = -U - sum_k w_k mu_k K~_k Q,   Q = softmax(Z);
+
+    other solvers of the same energy are in ``MeanField`` and ``FrankWolfe``.
 
     Args:
         unary: (C, *spatial) energies of any float dtype and strides; +inf forbids a label.
@@ -150,25 +153,25 @@ class DenseCRF:
         iterations: int = 10,
         *,
         tolerance: float = 0.0,
-        damping: float = 0.0,
+        solver: Solver = "mean-field",
         start: Any = None,
         trace: bool = False,
         skip: bool = True,
     ) -> Inference:
-        """Run mean-field inference.
+        """Look for marginals of low energy, by mean field or another solver.
 
         Args:
             iterations: the most updates to do; 0 gives the start itself.
             tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
-            damping: 0 <= damping < 1; in log space, Z' = damping Z + (1 - damping) (-U - ...).
-                It calms updates that oscillate.
+            solver: ``MeanField`` (which may be damped), ``FrankWolfe``, or a name: "mean-field",
+                "damped" (by 0.5), "frank-wolfe" or "euclidean-frank-wolfe".
             start: (C, *spatial) marginals to start from; None for softmax(-U).
             trace: whether to record the free energy of every step (one more filter per step).
             skip: leave labels out of all iterations but the last at points where, all together in
                 their group of 16, they are known to have less than 1e-5 of the mass. False
-                evaluates every label at every point every time; so do ``tolerance``, ``damping``,
-                ``start``, ``trace``, ``exclude_self``, a matrix for compatibility, and terms that
-                repel.
+                evaluates every label at every point every time; so do ``tolerance``, ``start``,
+                ``trace``, ``exclude_self``, a matrix for compatibility, terms that repel, and
+                every solver but plain mean field.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.
@@ -176,7 +179,7 @@ class DenseCRF:
         where = "DenseCRF.infer"
         iterations = check.integer(where, "iterations", iterations)
         tolerance = check.non_negative(where, "tolerance", tolerance)
-        damping = check.between(where, "damping", damping, zero=True)
+        update = native(resolve(where, solver))
         check.flag(where, "trace", trace)
         check.flag(where, "skip", skip)
         first = None if start is None else self._marginals(where, "start", start)
@@ -187,7 +190,7 @@ class DenseCRF:
                 first,
                 iterations,
                 tolerance,
-                damping,
+                update,
                 trace,
                 skip,
                 out,
@@ -200,24 +203,26 @@ class DenseCRF:
         converged = bool(change < tolerance)
         return Inference(q, done, change, recorded, converged, evaluations / q.size)
 
-    def step(self, q: Any, *, damping: float = 0.0) -> NDArray[np.float32]:
+    def step(self, q: Any, *, solver: Solver = "mean-field") -> NDArray[np.float32]:
         """Do one update from (C, *spatial) marginals ``q`` and return the next ones.
+
+        It is the first update of that ``solver``: where steps diminish, one of 1.
 
         Raises:
             TypeError, ValueError: as for ``infer``.
         """
         where = "DenseCRF.step"
-        damping = check.between(where, "damping", damping, zero=True)
+        update = native(resolve(where, solver))
         first = self._marginals(where, "q", q)
         with self._explained(where):
             following = np.empty(self.shape, np.float32)
             out = self._flat(following)
             threads = self._n_threads()
-            self._field.infer(first, 1, 0.0, damping, False, False, out, None, None, None, threads)
+            self._field.infer(first, 1, 0.0, update, False, False, out, None, None, None, threads)
         return following
 
     def free_energy(self, q: Any) -> float:
-        """Mean-field free energy, which inference descends; log of the partition function left out.
+        """Mean-field free energy, which mean field lowers; log of the partition function left out.
 
         F(Q) = sum_il Q log Q + sum_il U Q + 1/2 sum_k w_k sum_i Q_i . mu_k (K~_k Q)_i
 
@@ -231,6 +236,24 @@ class DenseCRF:
         marginals = self._marginals(where, "q", q)
         with self._explained(where):
             return self._field.free_energy(marginals, self._n_threads())
+
+    def expected_energy(self, q: Any) -> float:
+        """Mean energy of labellings whose labels are drawn from ``q``, all independently.
+
+        E(Q) = sum_il U Q + 1/2 sum_k w_k sum_i Q_i . mu_k (K~_k Q)_i, the free energy without its
+        entropy, and the energy of a labelling where Q is certain. (But that j = i, unless
+        ``exclude_self``, is drawn twice.)
+
+        Args:
+            q: (C, *spatial) marginals.
+
+        Raises:
+            TypeError, ValueError: if ``q`` is something else.
+        """
+        where = "DenseCRF.expected_energy"
+        marginals = self._marginals(where, "q", q)
+        with self._explained(where):
+            return self._field.expected_energy(marginals, self._n_threads())
 
     def energy(self, labels: Any) -> float:
         """Gibbs energy of a labelling: with Potts compatibility, every unordered pair counts once.

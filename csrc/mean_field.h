@@ -17,6 +17,7 @@
 
 #include "buffer.h"
 #include "lattice.h"
+#include "solver.h"
 #include "view.h"
 
 namespace crfseg {
@@ -78,9 +79,9 @@ struct Compatibility {
 struct InferenceOptions {
   int iterations = 10;
   float tolerance = 0.0F;  // stop once max |Q' - Q| is below it
-  float damping = 0.0F;    // z' = damping z + (1 - damping) (-U - message), Q = softmax(z)
-  bool trace = false;      // free energy of every Q on the way
-  bool skip = false;       // leave out labels where they do not matter (cpu/slab_field.h)
+  Solver solver{};
+  bool trace = false;  // free energy of every Q on the way
+  bool skip = false;   // leave out labels where they do not matter (cpu/slab_field.h)
   int threads = 1;
   std::function<void()> between_iterations;               // may throw to end the inference
   std::function<void(const UnaryReport&)> after_reading;  // of a lent unary; may throw as well
@@ -121,6 +122,8 @@ class MeanField {
   Inference infer(LabelView<const float> start, const InferenceOptions& options,
                   LabelView<float> out, std::int32_t* labels);
   double free_energy(LabelView<const float> q, int threads);
+  // The same without the entropy: the energy of labels drawn from q, E(q).
+  double expected_energy(LabelView<const float> q, int threads);
   double energy(const std::int32_t* labels, int threads);
 
   std::int64_t nbytes() const;
@@ -142,10 +145,14 @@ class MeanField {
                    std::int64_t* evaluations);
   void infer_fully(LabelView<const float> start, const InferenceOptions& options,
                    LabelView<float> out, std::int32_t* labels, Inference* result);
+  void iterate(const InferenceOptions& options, bool keep_q, LabelView<float> out,
+               std::int32_t* labels, Inference* result);
+  void search_lines(const InferenceOptions& options, Inference* result);
   bool rows_had_better_go(LabelView<float> out) const;
   Totals run(const Pass& pass);
   void exchange(int threads);
   void load_q(LabelView<const float> q, int threads);
+  void drop_forbidden(int threads);
   void start_damping(bool given_q, int threads);
   bool excludes_self() const;
   double evaluate(bool entropy, int threads);

@@ -106,11 +106,62 @@ def mean_field(
     return MeanField(qs, [free_energy(unary, terms, q) for q in qs] if traced else [])
 
 
+def sparsemax(scores: Array) -> Array:
+    """Nearest point of the simplex along the label axis, by sorting (Martins & Astudillo 2016)."""
+    ordered = -np.sort(-scores, axis=0)
+    ranks = np.arange(1, len(scores) + 1)[:, None]
+    with np.errstate(invalid="ignore"):  # scores of -inf are behind the others
+        held = (1 + ranks * ordered > ordered.cumsum(axis=0)).sum(axis=0)
+    tau = (np.where(ranks <= held, ordered, 0).sum(axis=0) - 1) / held
+    return np.maximum(scores - tau, 0)
+
+
+def frank_wolfe(
+    unary: Array,
+    terms: Sequence[Term],
+    iterations: int,
+    *,
+    regularizer: str,
+    step: float | str,
+    strength: float = 1.0,
+    start: Array | None = None,
+    first: int = 0,
+) -> list[Array]:
+    """x of iteration ``first`` and those after: x += step (s - x), s = argmin <U + P x, s> + r(s).
+
+    r is ``strength`` times the regulariser.
+    """
+    u = np.asarray(unary, np.float64)
+    xs = [softmax(-u) if start is None else np.asarray(start, np.float64)]
+    for k in range(first, first + iterations):
+        x = xs[-1]
+        scores = -(u + pairwise(terms, x)) / strength
+        s = softmax(scores) if regularizer == "entropy" else sparsemax(scores)
+        along = [expected_energy(u, terms, x + part * (s - x)) for part in (0, 0.5, 1)]
+        share = {"line-search": least_of_parabola(*along), "diminishing": 2 / (k + 2)}
+        xs.append(x + (share[step] if isinstance(step, str) else step) * (s - x))
+    return xs
+
+
+def least_of_parabola(begin: float, middle: float, end: float) -> float:
+    """Where on [0, 1] the parabola through its values at 0, 1/2 and 1 is least."""
+    curvature = 4 * (begin - 2 * middle + end)
+    slope = end - begin - curvature / 2
+    if curvature > 0:
+        return float(np.clip(-slope / curvature, 0, 1))
+    return float(end < begin)
+
+
+def expected_energy(unary: Array, terms: Sequence[Term], q: Array) -> float:
+    """sum U q + 1/2 sum q (sum_k w_k mu_k K~_k q), 0 inf counting as 0."""
+    held = q > 0
+    return float((unary[held] * q[held]).sum() + (q * pairwise(terms, q)).sum() / 2)
+
+
 def free_energy(unary: Array, terms: Sequence[Term], q: Array) -> float:
     """sum q log q + sum U q + 1/2 sum q (sum_k w_k mu_k K~_k q); 0 log 0 and 0 inf count as 0."""
     held = q > 0
-    entropy = (q[held] * np.log(q[held])).sum()
-    return float(entropy + (unary[held] * q[held]).sum() + (q * pairwise(terms, q)).sum() / 2)
+    return float((q[held] * np.log(q[held])).sum()) + expected_energy(unary, terms, q)
 
 
 def energy(unary: Array, terms: Sequence[Term], labels: Array) -> float:

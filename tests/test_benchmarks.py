@@ -205,6 +205,7 @@ from pathlib import Path
 from dataclasses import replace
 import render
 from bars import Verdict
+from bench_solvers import Solved
 from figure import roofline
 from results import Results, of, read_rows
 from table import number, read_machine, write_csv
@@ -215,7 +216,7 @@ sys.argv = ["render.py", "--check"]
 render.main()
 
 results = Results.read(Path(render.__file__).with_name("results"))
-nothing = Results([], [], [], [], [])
+nothing = Results([], [], [], [], [], [])
 assert all(made(nothing) == [] for made in TABLES.values())
 for document in render.DOCUMENTS:
     text = document.read_text(encoding="utf-8")
@@ -243,6 +244,19 @@ write_csv(file, [step], read_machine())
 assert read_rows(file, Trained) == [step]
 assert TABLES["training"](replace(nothing, trained=[step]))[2:] == [
     "| default | 2 | 100 ms | 150 ms, x1.5 | x0.50 | 300 MB, x3.3 of inference |"
+]
+
+def solved(solver, iterations, ms):
+    return Solved("camvid", "a", solver, iterations, 2, -1.25, 2, 0, 0.5, 0.9, 0.123456, ms)
+solvers = [solved("mean field", 5, 6), solved("mean field", 10, 10), solved("mean field", 20, 20),
+           solved("Euclidean", 5, 10.9), solved("Euclidean", 10, 11.1)]
+write_csv(file, solvers, read_machine())
+assert read_rows(file, Solved) == solvers
+best = TABLES["solvers"](replace(nothing, solved=solvers))[2:]
+assert [line.split(" | ")[2] for line in best] == ["10", "5"]
+assert best[1].endswith("| 10.9 ms | -1.2 | +2.0 | +0.0 | 50.00 % | 90.00 % | 12.35 % |"), best
+assert TABLES["descent"](replace(nothing, solved=solvers[3:]))[2:] == [
+    "| camvid, a | Euclidean | -1.2 | -1.2 |"
 ]
 
 rows = [row for row in results.rows if row.case == "voc"]

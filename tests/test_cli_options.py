@@ -46,6 +46,7 @@ def test_an_impossible_option_is_said_once_before_any_file_is_read(
         "--kind mask --layout HW --confidence 0.9",
         "--kind logits --layout HWC --upsample align-corners",
         "--kind auto --no-spatial --no-bilateral --iterations 0",
+        "--solver euclidean-frank-wolfe",
     ],
 )
 def test_possible_options_get_as_far_as_the_files(tmp_path, capsys, options):

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crfseg import DenseCRF, Features
+from crfseg import DenseCRF, Features, MeanField
 from native import crf_of, terms_of
 from reference import (
     Term,
     compatibility_matrix,
     energy,
+    expected_energy,
     free_energy,
     gaussian_kernel,
     mean_field,
@@ -38,6 +39,13 @@ def test_free_energy_is_the_reference_s(problem: Problem, seed: int) -> None:
     q = softmax(np.random.default_rng(seed).normal(size=problem.unary.shape)).astype(np.float32)
     expected = free_energy(problem.unary, terms_of(problem), q.astype(np.float64))
     assert crf_of(problem).free_energy(q) == pytest.approx(expected, abs=RTOL * scale(problem))
+
+
+@given(problems(), SEEDS)
+def test_expected_energy_is_the_reference_s(problem: Problem, seed: int) -> None:
+    q = softmax(np.random.default_rng(seed).normal(size=problem.unary.shape)).astype(np.float32)
+    expected = expected_energy(problem.unary, terms_of(problem), q.astype(np.float64))
+    assert crf_of(problem).expected_energy(q) == pytest.approx(expected, abs=RTOL * scale(problem))
 
 
 @given(problems(), SEEDS)
@@ -75,14 +83,14 @@ def test_trace_is_the_free_energy_of_every_q(
     problem: Problem, iterations: int, damping: float
 ) -> None:
     crf = crf_of(problem)
-    found = crf.infer(iterations, damping=damping, trace=True)
+    found = crf.infer(iterations, solver=MeanField(damping), trace=True)
     expected = mean_field(problem.unary, terms_of(problem), iterations, damping=damping).trace
     assert len(found.trace) == iterations + 1
     # 1e-5 in every Q (test_mean_field) moves F by 1e-5 of its terms.
     np.testing.assert_allclose(found.trace, expected, rtol=0, atol=1e-5 * scale(problem))
     assert found.trace[-1] == pytest.approx(crf.free_energy(found.q), abs=RTOL * scale(problem))
     # Asking for it changes nothing else.
-    plain = crf.infer(iterations, damping=damping).q
+    plain = crf.infer(iterations, solver=MeanField(damping)).q
     np.testing.assert_allclose(found.q, plain, rtol=0, atol=1e-6)
 
 
@@ -160,7 +168,7 @@ def test_enough_damping_makes_repulsion_descend(seed: int) -> None:
     # Symmetrically normalised K~ has eigenvalues in [0, 1], so A has none above 2 max eig(mu).
     largest = 2.0 * max(0.0, float(np.linalg.eigvalsh(mu).max()))
     crf = DenseCRF(unary, [term])
-    trace = crf.infer(60, damping=largest / (1 + largest), trace=True).trace
+    trace = crf.infer(60, solver=MeanField(largest / (1 + largest)), trace=True).trace
     assert_never_rises(trace, slack=1e-6 * np.abs(unary).sum())
     assert trace[0] - trace[-1] > 1
 
@@ -173,4 +181,4 @@ def test_without_damping_strong_repulsion_oscillates() -> None:
     mu = np.array([[8.0, 0], [0, 8.0]])
     crf = DenseCRF(unary, [Features(features, compatibility=mu)])
     assert np.diff(crf.infer(10, trace=True).trace).max() > 1
-    assert_never_rises(crf.infer(60, damping=8 / 9, trace=True).trace, slack=1e-4)
+    assert_never_rises(crf.infer(60, solver=MeanField(8 / 9), trace=True).trace, slack=1e-4)

@@ -222,6 +222,8 @@ KEYWORDS = [
     parameter("tolerance", -1e-3, ValueError, "tolerance is -0.001; expected a finite number"),
     parameter("tolerance", np.nan, ValueError, "tolerance is nan"),
     parameter("tolerance", "small", TypeError, "tolerance is 'small' (str)"),
+    parameter("solver", "newton", ValueError, "solver is 'newton'; expected 'mean-field'"),
+    parameter("solver", None, TypeError, "solver is None (NoneType); expected MeanField"),
     parameter("threads", 0, ValueError, "threads is 0; expected an integer of at least 1"),
     parameter("threads", 10**6, ValueError, "threads is 1000000", "at most 1024"),
     parameter("threads", "all", TypeError, "threads is 'all' (str)"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crfseg import DenseCRF, Features
+from crfseg import DenseCRF, Features, MeanField
 from crfseg.lattice import ACCURACIES
 from native import ISAS, crf_of, instruction_set, lattice_matrix, terms_of
 from reference import (
@@ -50,7 +50,7 @@ def test_fine_is_the_same_mean_field_on_finer_lattices(problem: Problem) -> None
 
 @given(problems(), st.sampled_from([0.1, 0.5, 0.9]))
 def test_damping_acts_in_log_space(problem: Problem, damping: float) -> None:
-    found = crf_of(problem).infer(5, damping=damping).q
+    found = crf_of(problem).infer(5, solver=MeanField(damping)).q
     expected = mean_field(problem.unary, terms_of(problem), 5, damping=damping).qs[-1]
     np.testing.assert_allclose(found, expected, rtol=0, atol=TIGHT)
 
@@ -60,7 +60,7 @@ def test_inference_goes_on_from_a_given_start(problem: Problem, seed: int) -> No
     start = softmax(np.random.default_rng(seed).normal(size=problem.unary.shape))
     start = start.astype(np.float32)
     for damping in (0.0, 0.5):
-        found = crf_of(problem).infer(3, start=start, damping=damping).q
+        found = crf_of(problem).infer(3, start=start, solver=MeanField(damping)).q
         expected = mean_field(
             problem.unary, terms_of(problem), 3, damping=damping, start=start.astype(np.float64)
         ).qs[-1]
@@ -70,11 +70,11 @@ def test_inference_goes_on_from_a_given_start(problem: Problem, seed: int) -> No
 @given(problems(), st.sampled_from([0.0, 0.5]))
 def test_steps_make_an_inference(problem: Problem, damping: float) -> None:
     """Z of a step is log Q: the Z of inference but for a constant, which softmax ignores."""
-    crf = crf_of(problem)
+    crf, solver = crf_of(problem), MeanField(damping)
     q = crf.infer(0).q
     for iterations in range(1, 4):
-        q = crf.step(q, damping=damping)
-        np.testing.assert_allclose(q, crf.infer(iterations, damping=damping).q, rtol=0, atol=TIGHT)
+        q = crf.step(q, solver=solver)
+        np.testing.assert_allclose(q, crf.infer(iterations, solver=solver).q, rtol=0, atol=TIGHT)
 
 
 @given(problems())
@@ -125,16 +125,16 @@ def test_mean_field_is_near_the_exact_model(dim: int, bound: float, normalizatio
 @given(problems(), st.sampled_from([1e-2, 1e-4]))
 def test_tolerance_stops_at_the_first_small_change(problem: Problem, tolerance: float) -> None:
     crf = crf_of(problem)
-    damping = 0.5  # a matrix that repels may oscillate for ever without
-    found = crf.infer(200, tolerance=tolerance, damping=damping)
+    solver = "damped"  # a matrix that repels may oscillate for ever without
+    found = crf.infer(200, tolerance=tolerance, solver=solver)
     # Stopping is the only thing that tolerance does: the same iterations give the same bits.
-    again = crf.infer(found.iterations, damping=damping).q
+    again = crf.infer(found.iterations, solver=solver).q
     np.testing.assert_array_equal(found.q, again)
     if found.converged:
         assert found.max_change < tolerance
     else:
         assert found.iterations == 200
-    qs = [crf.infer(i, damping=damping).q for i in range(min(found.iterations, 12) + 1)]
+    qs = [crf.infer(i, solver=solver).q for i in range(min(found.iterations, 12) + 1)]
     changes = [float(np.abs(b - a).max()) for a, b in pairwise(qs)]
     if found.iterations <= 12:
         assert changes[-1] == pytest.approx(found.max_change, abs=1e-7)
@@ -203,7 +203,7 @@ def test_a_forbidden_label_never_comes_back() -> None:
     kernel = normalize(lattice_matrix(features), "symmetric")
     terms = [Term(kernel, 3.0, compatibility_matrix(None, 3))]
     for damping in (0.0, 0.5):
-        q = crf.infer(5, damping=damping).q
+        q = crf.infer(5, solver=MeanField(damping)).q
         assert np.all(q[forbidden] == 0)
         expected = mean_field(unary, terms, 5, damping=damping).qs[-1]
         np.testing.assert_allclose(q, expected, rtol=0, atol=TIGHT)
@@ -264,7 +264,7 @@ def test_no_iteration_is_no_convergence() -> None:
 def test_damping_that_float32_takes_for_1_is_refused() -> None:
     """With it nothing would ever move, and look converged."""
     with pytest.raises(ValueError, match="damping"):
-        DenseCRF(np.zeros((2, 4)), []).infer(2, damping=1.0 - 1e-9)
+        DenseCRF(np.zeros((2, 4)), []).infer(2, solver=MeanField(1.0 - 1e-9))
 
 
 def test_strides_that_are_no_whole_floats_are_read_right() -> None:

@@ -36,7 +36,7 @@ USES = {
     "fine": "crfseg.refine(probs[:, :20, :24], image[:20, :24], accuracy='fine')",
     "lattice": "crfseg.Lattice(features, fill=i % 2, normalization='symmetric').filter(values)",
     "trace": "crfseg.DenseCRF(crfseg.unary_from_probs(probs), [crfseg.Bilateral(image)])"
-    ".infer(2, trace=True, damping=0.5)",
+    ".infer(2, trace=True, solver=('damped', 'euclidean-frank-wolfe')[i % 2])",
     "errors": """
     try:
         crfseg.refine(probs[:, 1:], image)

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 import crfseg
-from crfseg import Bilateral, DenseCRF, Features, Gaussian, Potts, refine, unary_from_probs
+from crfseg import (
+    Bilateral,
+    DenseCRF,
+    Features,
+    FrankWolfe,
+    Gaussian,
+    Potts,
+    refine,
+    unary_from_probs,
+)
 from native import lattice_matrix
 from photos import recorded_problem
 from reference import Term, bilinear, compatibility_matrix, mean_field, normalize
@@ -95,6 +104,9 @@ def test_options_reach_the_model(probs, image):
     changes = (
         {"iterations": 1},
         {"tolerance": 0.9},
+        {"solver": "damped"},
+        {"solver": FrankWolfe("entropy", "diminishing")},
+        {"solver": "euclidean-frank-wolfe"},
         {"normalization": "after"},
         {"accuracy": "fine"},
         {"compatibility": Potts(0.3)},

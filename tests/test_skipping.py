@@ -83,7 +83,7 @@ def test_what_watches_every_point_evaluates_every_label(n_labels: int):
     energies, image = generated(n_labels)
     crf = DenseCRF(energies, [Gaussian(), Bilateral(image)])
     start = crf.infer(0).q
-    for options in ({"trace": True}, {"tolerance": UNMET}, {"damping": 0.1}, {"start": start}):
+    for options in ({"trace": True}, {"tolerance": UNMET}, {"solver": "damped"}, {"start": start}):
         assert crf.infer(5, **options).evaluations == 5
 
 

@@ -103,8 +103,8 @@ void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normaliz
 }
 
 std::tuple<int, float, std::vector<double>, std::int64_t> infer(
-    MeanField& field, const OptionalFloats& start, int iterations, float tolerance, float damping,
-    bool trace, bool skip, OptionalFloats out, std::optional<Labels> labels,
+    MeanField& field, const OptionalFloats& start, int iterations, float tolerance,
+    const Solver& solver, bool trace, bool skip, OptionalFloats out, std::optional<Labels> labels,
     const std::optional<py::typing::Callable<void(Report)>>& after_reading,
     const std::optional<py::typing::Callable<void()>>& between_iterations, int threads) {
   LabelView<const float> from;
@@ -119,7 +119,7 @@ std::tuple<int, float, std::vector<double>, std::int64_t> infer(
   InferenceOptions options;
   options.iterations = iterations;
   options.tolerance = tolerance;
-  options.damping = damping;
+  options.solver = solver;
   options.trace = trace;
   options.skip = skip;
   options.threads = threads;
@@ -149,6 +149,15 @@ void bind_mean_field(py::module_& module) {
   module.attr("UNARY_PROBABILITIES") = static_cast<int>(UnaryKind::probabilities);
   module.attr("UNARY_LOGITS") = static_cast<int>(UnaryKind::logits);
   module.attr("UNARY_FOREGROUND") = static_cast<int>(UnaryKind::foreground);
+  module.attr("STEPS_FIXED") = static_cast<int>(Solver::Steps::fixed);
+  module.attr("STEPS_DIMINISHING") = static_cast<int>(Solver::Steps::diminishing);
+  module.attr("STEPS_LINE_SEARCH") = static_cast<int>(Solver::Steps::line_search);
+  py::class_<Solver>(module, "Solver")
+      .def(py::init([](float damping, bool euclidean, int steps, float step, float strength) {
+             return Solver{damping, euclidean, static_cast<Solver::Steps>(steps), step, strength};
+           }),
+           py::arg("damping"), py::arg("euclidean"), py::arg("steps"), py::arg("step"),
+           py::arg("strength"));
   py::class_<MeanField>(module, "MeanField")
       .def(py::init<std::int64_t, int>(), py::arg("n_points"), py::arg("n_labels"))
       .def_property_readonly("nbytes", &MeanField::nbytes)
@@ -166,7 +175,7 @@ void bind_mean_field(py::module_& module) {
            py::arg("threads"))
       .def("clear_kernels", &MeanField::clear_kernels, py::call_guard<py::gil_scoped_release>())
       .def("infer", &infer, py::arg("start").noconvert().none(true), py::arg("iterations"),
-           py::arg("tolerance"), py::arg("damping"), py::arg("trace"), py::arg("skip"),
+           py::arg("tolerance"), py::arg("solver"), py::arg("trace"), py::arg("skip"),
            py::arg("out").noconvert().none(true), py::arg("labels").noconvert().none(true),
            py::arg("after_reading").none(true), py::arg("between_iterations").none(true),
            py::arg("threads"))
@@ -176,6 +185,14 @@ void bind_mean_field(py::module_& module) {
             const LabelView<const float> view = checked(field, q);
             const py::gil_scoped_release release;
             return field.free_energy(view, threads);
+          },
+          py::arg("q"), py::arg("threads"))
+      .def(
+          "expected_energy",
+          [](MeanField& field, const FloatArray& q, int threads) {
+            const LabelView<const float> view = checked(field, q);
+            const py::gil_scoped_release release;
+            return field.expected_energy(view, threads);
           },
           py::arg("q"), py::arg("threads"))
       .def(

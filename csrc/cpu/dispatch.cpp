@@ -16,6 +16,9 @@ namespace kernels {
   void load_unary(const UnarySource&, int, int, float*, UnaryStats*);                   \
   void load_coarse(LabelStrip, UnaryKind, std::int64_t, int, int, float*, UnaryStats*); \
   void field_pass(FieldPass*);                                                          \
+  void line_search_begin(LineSearchPass*);                                              \
+  void line_search_measure(LineSearchPass*);                                            \
+  void line_search_move(LineSearchPass*);                                               \
   void slab_start(SlabPass*);                                                           \
   void slab_step(SlabPass*);                                                            \
   void slab_write(const SlabPass*);                                                     \
@@ -36,6 +39,9 @@ namespace kernels {
                            load_unary,                                                  \
                            load_coarse,                                                 \
                            field_pass,                                                  \
+                           line_search_begin,                                           \
+                           line_search_measure,                                         \
+                           line_search_move,                                            \
                            slab_start,                                                  \
                            slab_step,                                                   \
                            slab_write,                                                  \

@@ -12,6 +12,7 @@
 #include "cpu/slab_field.h"
 #include "cpu/two_labels.h"
 #include "cpu/unary_supply.h"
+#include "cpu/update.h"
 #include "parallel.h"
 
 namespace crfseg {
@@ -21,6 +22,7 @@ struct MeanField::Pass {
   bool change = false, energy = false, entropy = true;
   bool keep_q = false, given_q = false;
   float damping = 0.0F;
+  kernels::Update update{false, 1.0F, 1.0F};
   LabelView<float> out;
   std::int32_t* labels = nullptr;
   int threads = 1;
@@ -87,6 +89,7 @@ MeanField::Totals MeanField::run(const Pass& wanted) {
     pass.n_messages = static_cast<int>(messages.size());
     pass.scratch = loan.data();
     pass.batch = batch;
+    pass.update = wanted.update;
     pass.damping = wanted.damping;
     pass.z = wanted.damping > 0.0F ? z_.data() + begin * width_ : nullptr;
     pass.q = wanted.given_q ? nullptr : q;
@@ -135,12 +138,12 @@ bool MeanField::excludes_self() const {
 
 Inference MeanField::infer(LabelView<const float> start, const InferenceOptions& options,
                            LabelView<float> out, std::int32_t* labels) {
-  if (!(options.damping >= 0.0F && options.damping < 1.0F)) {
+  if (!(options.solver.damping >= 0.0F && options.solver.damping < 1.0F)) {
     throw std::invalid_argument("damping must be at least 0 and, in float32, below 1");
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   // Whether nothing is asked for that needs every point's Q in every iteration.
-  const bool is_plain = options.iterations > 0 && !start && options.damping == 0.0F &&
+  const bool is_plain = options.iterations > 0 && !start && options.solver.is_mean_field() &&
                         options.tolerance == 0.0F && !options.trace && !kernels_.empty() &&
                         !excludes_self();
   Inference result;
@@ -218,11 +221,13 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
   }
   const bool given = static_cast<bool>(start);
   const bool watch = options.tolerance > 0.0F || options.trace;
-  const bool keep_q = watch || excludes_self();
+  const Solver& solver = options.solver;
+  const bool keep_q = watch || excludes_self() || !solver.replaces();
   for (const auto& kernel : kernels_) kernel->hold_labels();
   if (given) load_q(start, options.threads);
+  if (given && !solver.replaces()) drop_forbidden(options.threads);
   if (keep_q) q_.resize(log_unary_.size());
-  if (options.damping > 0.0F) start_damping(given, options.threads);
+  if (solver.damping > 0.0F) start_damping(given, options.threads);
 
   Pass first;
   first.threads = options.threads;
@@ -236,33 +241,13 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
   }
   run(first);
 
-  Pass step;
-  step.threads = options.threads;
-  step.change = watch;
-  step.keep_q = keep_q;
-  step.damping = options.damping;
-  result->iterations = 0;
-  bool done = options.iterations == 0;
-  while (!done) {
-    if (options.between_iterations) options.between_iterations();
-    exchange(options.threads);
-    if (options.trace) result->trace.push_back(evaluate(true, options.threads));
-    ++result->iterations;
-    const bool last = result->iterations == options.iterations;
-    if (last && !watch) {
-      step.out = out;
-      step.labels = labels;
-      step.splat = false;
-    }
-    const Totals totals = run(step);
-    if (watch) result->max_change = totals.change;
-    done = last || (options.tolerance > 0.0F && totals.change < options.tolerance);
+  const bool searches = solver.steps == Solver::Steps::line_search;
+  if (searches) {
+    search_lines(options, result);
+  } else {
+    iterate(options, keep_q, out, labels, result);
   }
-  if (options.trace) {
-    exchange(options.threads);
-    result->trace.push_back(evaluate(true, options.threads));
-  }
-  if (watch && result->iterations > 0) {
+  if ((watch || searches) && result->iterations > 0) {
     Pass write;
     write.threads = options.threads;
     write.slice = write.splat = false;
@@ -271,8 +256,42 @@ void MeanField::infer_fully(LabelView<const float> start, const InferenceOptions
     write.labels = labels;
     run(write);
   }
-  if (result->iterations == 0) result->max_change = std::numeric_limits<float>::quiet_NaN();
+  if (result->iterations == 0 || !watch) {
+    result->max_change = std::numeric_limits<float>::quiet_NaN();
+  }
   result->evaluations = result->iterations * strips_.n_points * n_labels_;
+}
+
+// Q having been splatted; hands it out itself unless every Q is watched.
+void MeanField::iterate(const InferenceOptions& options, bool keep_q, LabelView<float> out,
+                        std::int32_t* labels, Inference* result) {
+  const bool watch = options.tolerance > 0.0F || options.trace;
+  Pass step;
+  step.threads = options.threads;
+  step.change = watch;
+  step.keep_q = keep_q;
+  step.damping = options.solver.damping;
+  result->iterations = 0;
+  bool done = options.iterations == 0;
+  while (!done) {
+    if (options.between_iterations) options.between_iterations();
+    exchange(options.threads);
+    if (options.trace) result->trace.push_back(evaluate(true, options.threads));
+    step.update = update_of(options.solver, result->iterations);
+    ++result->iterations;
+    const bool last = result->iterations == options.iterations;
+    if (last && !watch) {
+      step.out = out;
+      step.labels = labels;
+      step.splat = false;
+    }
+    result->max_change = run(step).change;
+    done = last || (options.tolerance > 0.0F && result->max_change < options.tolerance);
+  }
+  if (options.trace) {
+    exchange(options.threads);
+    result->trace.push_back(evaluate(true, options.threads));
+  }
 }
 
 // The free energy of q_ (without the entropy: its expected energy), its splat having been
@@ -312,6 +331,12 @@ double MeanField::free_energy(LabelView<const float> q, int threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
   load_q(q, threads);
   return energy_of_q(true, threads);
+}
+
+double MeanField::expected_energy(LabelView<const float> q, int threads) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  load_q(q, threads);
+  return energy_of_q(false, threads);
 }
 
 double MeanField::energy(const std::int32_t* labels, int threads) {

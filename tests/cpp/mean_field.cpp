@@ -94,7 +94,7 @@ void every_option_gives_distributions() {
         options.threads = 3;
         for (float damping : {0.0F, 0.5F}) {
           for (bool trace : {false, true}) {
-            options.damping = damping;
+            options.solver.damping = damping;
             options.trace = trace;
             CHECK(is_distribution(infer(&field, options), 257));
           }
@@ -217,7 +217,7 @@ void tolerance_ends_an_inference() {
   InferenceOptions options;
   options.iterations = 1000;
   options.tolerance = 1e-3F;
-  options.damping = 0.2F;
+  options.solver.damping = 0.2F;
   const auto result = field.infer({}, options, {}, nullptr);
   CHECK(result.iterations < 1000);
   CHECK(result.max_change < 1e-3F);

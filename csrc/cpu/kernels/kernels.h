@@ -135,6 +135,13 @@ struct UnarySource {
   std::int64_t n_points;  // of the strip
 };
 
+// What a solver makes of t = -U - P x (solver.h): s = softmax(sharpness t), or sparsemax; and then
+// x + step (s - x), or for a step of 1 s itself.
+struct Update {
+  bool euclidean;
+  float sharpness, step;
+};
+
 // One mean-field pass over the points of one strip: message, softmax, splat, all in cache.
 struct FieldPass {
   std::int64_t n_points;
@@ -144,6 +151,7 @@ struct FieldPass {
   int n_messages;
   float* scratch;  // (batch, width)
   int batch;       // points worked on at a time, a multiple of 8
+  Update update;
   float damping;
   float* z;              // (n, width) or null: natural parameters, kept when damping
   float* q;              // (n, width) or null: Q, read as the previous one and overwritten
@@ -155,6 +163,27 @@ struct FieldPass {
   bool entropy;          // whether want_energy counts sum q log q
   float max_change;      // out
   double energy;         // out
+};
+
+// A pass of a line search (cpu/line_search.h) over the points of one strip. Rows are (n, width).
+struct LineSearchPass {
+  std::int64_t n_points;
+  int n_labels, width;
+  const Message* messages;
+  int n_messages;
+  float* scratch;  // (batch, width)
+  int batch;       // points worked on at a time, a multiple of 8
+  const float* log_unary;
+  Update update;   // and how far x goes on the line
+  float* x;        // where the line begins
+  float* t;        // -U - P x
+  float* s;        // where it ends
+  float* t_at_s;   // -U - P s
+  bool want_next;  // whether to find the next s
+  bool want_energy;
+  double slope, curvature;  // out: E(x + a (s - x)) = E(x) + a slope + a^2 / 2 curvature
+  double energy;            // out: free energy of x
+  float max_change;         // out
 };
 
 // Labels that are worked on together: 16, whose rows are lines of the cache, or up to 24.
@@ -220,6 +249,12 @@ struct Table {
   void (*load_coarse)(LabelStrip in, UnaryKind kind, std::int64_t n, int n_labels, int width,
                       float* rows, UnaryStats* stats);
   void (*field_pass)(FieldPass* pass);
+  // t = -U - P x, what the lattices hold being x. t_at_s from s likewise, and what E is on the
+  // line.
+  void (*line_search_begin)(LineSearchPass* pass);
+  void (*line_search_measure)(LineSearchPass* pass);
+  // Moves x and t along the line, and splats what the next s is.
+  void (*line_search_move)(LineSearchPass* pass);
   void (*slab_start)(SlabPass* pass);
   void (*slab_step)(SlabPass* pass);
   void (*slab_write)(const SlabPass* pass);
