@@ -210,10 +210,10 @@ class _FrankWolfe:
             share = self._searched(x, z, s - x, z_of_s - z)
             return x.lerp(s, share), z.lerp(z_of_s, share)
         step = self._solver.step
-        share = 2.0 / (k + 2.0) if isinstance(step, str) else step
+        given = 2.0 / (k + 2.0) if isinstance(step, str) else step
         if k + 1 == self._iterations:
-            return x.lerp(s, share), z
-        return x.lerp(s, share), z.lerp(self._messages(self._logits, s), share)
+            return x.lerp(s, given), z
+        return x.lerp(s, given), z.lerp(self._messages(self._logits, s), given)
 
     def _searched(self, x: Tensor, z: Tensor, r: Tensor, change: Tensor) -> Tensor:
         """(B, 1, 1) the share in [0, 1] of least E(x + share r), for each item.

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
 from crfseg.torch import filter as filter_of  # noqa: E402 - needs torch
-from crfseg.torch import mean_field  # noqa: E402 - needs torch
+from crfseg.torch import infer, mean_field  # noqa: E402 - needs torch
 
 B, C, H, W, T = 2, 3, 4, 5, 2
 OPS = torch.ops.crfseg
@@ -199,6 +199,8 @@ def test_transforms_are_refused(rng, name):
         REFUSED[name](lambda x: mean_field(x, features, couplings), logits.detach())
     with pytest.raises(NotImplementedError, match=r"^\[filter\] torch.func transforms .* not supp"):
         REFUSED[name](lambda x: filter_of(x, features[1]), logits.detach())
+    with pytest.raises(NotImplementedError, match=r"^\[infer\] torch.func transforms .* not suppo"):
+        REFUSED[name](lambda x: infer(x, features, couplings, solver="damped"), logits.detach())
 
 
 @pytest.mark.parametrize("function", [run, run_filter])
