@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 import crfseg
+from crfseg import FrankWolfe
 from crfseg.torch import CRF
 from photos import fit, load_photo
 from table import MB, median, read_machine, spread, write_csv
@@ -42,6 +43,12 @@ CHOICES: dict[str, dict[str, Any]] = {
     "sigmas as well": {"learn": ("weights", "compatibility", "sigmas")},
     "image, exact": {"image_gradient": "exact"},
     "image, smooth": {"image_gradient": "smooth"},
+    "damped": {"solver": "damped"},
+    "Frank-Wolfe, half steps": {"solver": FrankWolfe(step=0.5)},
+    "Frank-Wolfe, line search": {"solver": "frank-wolfe"},
+    "the same, recompute": {"solver": "frank-wolfe", "recompute": True},
+    "Euclidean, half steps": {"solver": FrankWolfe("euclidean", 0.5)},
+    "Euclidean, line search": {"solver": "euclidean-frank-wolfe"},
 }
 HELD = ("default", "memory kept", "recompute", "Potts, one weight per kernel")
 KEPT, KEPT_BYTES = "memory kept", 1 << 30  # by crfseg.set_cache_limit, from step to step

@@ -20,7 +20,7 @@ from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
 from .pairwise import Bilateral, Gaussian, Sigmas, Term, check_terms
-from .solvers import MeanField, Solver, native, resolve, rows_kept
+from .solvers import Solver, native, resolve, rows_kept
 from .upsample import CHOICES as UPSAMPLE
 from .upsample import Size
 
@@ -170,12 +170,9 @@ def refine(
     if requires_gradient(x) and form.is_soft:
         from .torch.refinement import refine_tensor
 
-        if solver != MeanField():
-            raise fault.not_differentiated(
-                _WHERE, f"solver is {check.show(solver)}", "solver='mean-field'"
-            )
         return refine_tensor(
-            _WHERE, x, scores, size, form, kernels, images, scale, iterations, tolerance, accuracy
+            *(_WHERE, x, scores, size, form, kernels, images, scale),
+            *(iterations, tolerance, accuracy, solver),
         )
     item_bytes = _item_bytes(size, unaries, kernels, rows_kept(solver))
     result_bytes = form.bytes_of(n_items, size, unaries.n_labels)

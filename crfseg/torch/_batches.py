@@ -115,7 +115,7 @@ def each_item(n_items: int, work: Callable[[int, int], None]) -> None:
 def forth(where: str, logits: Floats, model: Model, how: How, out: Floats | None) -> list[Tape]:
     """Mean field from (B, C, *spatial) logits into ``out``, an array of their shape."""
     for k, sigmas in enumerate(model.sigmas):
-        _check_sigmas(where, f"sigmas[{k}]", sigmas)
+        check_sigmas(where, f"sigmas[{k}]", sigmas)
     tapes: list[Tape | None] = [None] * len(logits)
     n_kernels = len(model.features)
     shared = {
@@ -138,7 +138,8 @@ def forth(where: str, logits: Floats, model: Model, how: How, out: Floats | None
     return [tape for tape in tapes if tape is not None]
 
 
-def _check_sigmas(where: str, name: str, sigmas: Floats) -> None:
+def check_sigmas(where: str, name: str, sigmas: Floats) -> None:
+    """Raise unless all are positive."""
     bad = np.flatnonzero(~(np.isfinite(sigmas) & (sigmas > 0)))
     if bad.size:
         found = f"{name} has {check.show(float(sigmas[bad[0]]))} at {bad[0]}"

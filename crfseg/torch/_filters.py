@@ -5,6 +5,8 @@ What the CPU kernels of the filter's ops do. Features are (B, N, d), or (1, N, d
 values (B, C, N).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,51 +20,47 @@ Floats = NDArray[np.float32]
 _LEAST = np.float32(1e-30)  # of a probability whose logarithm is taken
 
 
-def kernels_of(
-    where: str, features: Floats, n_items: int, normalization: str, accuracy: str
-) -> list[Kernel]:
-    """A kernel for every item; the same one for all if the features are."""
-    made: list[Kernel | None] = [None] * len(features)
+class Lattices(NamedTuple):
+    """What filters over the same features go through: one of each per item, or one for all."""
+
+    kernels: list[Kernel]
+    diagonals: list[Floats]
+    """Of the filters, to be left out; none if it is not. They take longer than many filters."""
+
+    def of_item(self, i: int) -> tuple[Kernel, Floats | None]:
+        """A kernel, and what is left out of it."""
+        own = i if len(self.kernels) > 1 else 0
+        return self.kernels[own], self.diagonals[own] if self.diagonals else None
+
+
+def lattices_of(
+    where: str, name: str, features: Floats, normalization: str, accuracy: str, exclude_self: bool
+) -> Lattices:
+    """Build them; errors call the features ``name``."""
+    kernels: dict[int, Kernel] = {}
+    diagonals: dict[int, Floats] = {}
 
     def work(i: int, threads: int) -> None:
-        made[i] = Kernel.named(
-            where, "features", features[i], None, normalization, accuracy, threads
-        )
+        kernels[i] = Kernel.named(where, name, features[i], None, normalization, accuracy, threads)
+        if exclude_self:
+            diagonals[i] = _self_response(kernels[i], threads)
 
     each_item(len(features), work)
-    kernels = [kernel for kernel in made if kernel is not None]
-    return kernels if len(kernels) == n_items else kernels * n_items
+    return Lattices(
+        [kernels[i] for i in sorted(kernels)], [diagonals[i] for i in sorted(diagonals)]
+    )
 
 
-def self_responses(kernels: list[Kernel]) -> list[Floats]:
-    """The diagonal of each filter, which takes longer than many filters: it is kept."""
-    found: dict[int, Floats] = {id(kernel): np.zeros(0, np.float32) for kernel in kernels}
-    distinct = {id(kernel): kernel for kernel in kernels}
-    keys = list(distinct)
+def apply(lattices: Lattices, values: Floats, out: Floats, *, transpose: bool) -> None:
+    """Filter every item's values into ``out``."""
 
     def work(i: int, threads: int) -> None:
-        found[keys[i]] = _self_response(distinct[keys[i]], threads)
-
-    each_item(len(keys), work)
-    return [found[id(kernel)] for kernel in kernels]
-
-
-def apply(
-    kernels: list[Kernel],
-    values: Floats,
-    out: Floats,
-    *,
-    without: list[Floats] | None,
-    transpose: bool,
-) -> None:
-    """Filter every item's values into ``out``, ``without`` its diagonal if that is given."""
-
-    def work(i: int, threads: int) -> None:
+        kernel, diagonal = lattices.of_item(i)
         rows = np.ascontiguousarray(values[i].T)
-        how = NORMALIZATIONS[kernels[i].normalization]
-        out[i] = kernels[i].lattice.filter(rows, how, transpose, threads).T
-        if without is not None:
-            out[i] -= without[i] * values[i]
+        how = NORMALIZATIONS[kernel.normalization]
+        out[i] = kernel.lattice.filter(rows, how, transpose, threads).T
+        if diagonal is not None:
+            out[i] -= diagonal * values[i]
 
     each_item(len(values), work)
 
@@ -77,13 +75,15 @@ def _self_response(kernel: Kernel, threads: int) -> Floats:
 
 
 def by_features(
-    where: str, kernels: list[Kernel], gradient: Floats, values: Floats, form: str, out: Floats
+    where: str, lattices: Lattices, gradient: Floats, values: Floats, form: str, out: Floats
 ) -> None:
     """DLoss by features of what ``apply`` did, ``gradient`` being dLoss by its result."""
     found: list[Floats | None] = [None] * len(values)
 
     def work(i: int, threads: int) -> None:
-        found[i] = _by_features(where, kernels[i], gradient[i], values[i], form, threads)
+        found[i] = _by_features(
+            where, lattices.of_item(i)[0], gradient[i], values[i], form, threads
+        )
 
     each_item(len(values), work)
     out[...] = 0.0

@@ -14,11 +14,13 @@ from crfseg import _check as check
 from crfseg import _fault as fault
 from crfseg._native import NORMALIZATIONS
 from crfseg.lattice import ACCURACIES
+from crfseg.solvers import MeanField, Solver, resolve
 
 from . import _arguments as arguments
 from ._crfrnn import read_parameters
+from ._model import FORMS
 from ._pixels import bilateral_features, check_image, coordinates
-from .functional import FORMS, mean_field
+from .solvers import infer, not_implicit
 
 _WHERE: Final = "CRF"
 _LEARNED: Final = ("weights", "compatibility", "sigmas")
@@ -38,13 +40,13 @@ _PRESETS: Final[dict[str, dict[str, Any]]] = {
 class CRF(nn.Module):
     """Fully connected CRF over pixels, from logits and images to logits.
 
-    ``CRF(num_classes=21)(logits, image)`` runs mean field (Krähenbühl & Koltun, NIPS 2011) with a
-    spatial and a bilateral kernel:
+    ``CRF(num_classes=21)(logits, image)`` runs mean field (Krähenbühl & Koltun, NIPS 2011), or
+    another solver of the same energy, with a spatial and a bilateral kernel:
 
         Z = logits - sum_k mu diag(w_k) K~_k Q,   Q = softmax(Z)
 
     Args:
-        num_classes: C.
+        num_classes: C, at least 2: a foreground has a background.
         spatial: initial (sigma_xy, weight) of the spatial kernel, sigma in pixels; None for none.
         bilateral: initial (sigma_xy, sigma_rgb, weight) of the bilateral kernel, sigma_rgb in
             levels of 0..255; None for none.
@@ -66,6 +68,7 @@ class CRF(nn.Module):
         image_gradient: how images get gradients: "exact" or "smooth" (see ``mean_field``); None:
             they get none.
         sigma_step: see ``mean_field``.
+        solver: ``MeanField``, ``FrankWolfe`` or a name, see ``crfseg.torch.infer``.
 
     Parameters:
         ``spatial_weight``, ``bilateral_weight``: (), (C,) or (C, C).
@@ -103,9 +106,16 @@ class CRF(nn.Module):
         implicit: bool = False,
         image_gradient: str | None = None,
         sigma_step: float = 0.05,
+        solver: Solver = "mean-field",
     ) -> None:
         super().__init__()
         self.num_classes = check.integer(_WHERE, "num_classes", num_classes, at_least=1)
+        if num_classes == 1:
+            raise check.invalid(
+                _WHERE,
+                "num_classes is 1, and one class has probability 1 everywhere; expected 2 for a "
+                "foreground, with logits torch.cat([0 * x, x], 1)",
+            )
         check.choice(_WHERE, "weights", weights, ("scalar", "class", "matrix"))
         check.choice(_WHERE, "compatibility", compatibility, ("matrix", "potts"))
         self.training_iterations = check.integer(_WHERE, "training_iterations", training_iterations)
@@ -120,6 +130,9 @@ class CRF(nn.Module):
         self.last = None if last is None else check.integer(_WHERE, "last", last)
         self.image_gradient = check.choice(_WHERE, "image_gradient", image_gradient, (None, *FORMS))
         self.sigma_step = check.non_negative(_WHERE, "sigma_step", sigma_step)
+        self.solver = resolve(_WHERE, solver)
+        if self.implicit and self.solver != MeanField():
+            raise not_implicit(_WHERE, self.solver)
         self._add_kernel("spatial", spatial, ("sigma_xy", "weight"), weights)
         self._add_kernel("bilateral", bilateral, ("sigma_xy", "sigma_rgb", "weight"), weights)
         is_learned = compatibility == "matrix"
@@ -197,11 +210,12 @@ class CRF(nn.Module):
             sigmas.append(sigma)
             couplings.append(self._coupling(getattr(self, f"{name}_weight")))
         iterations = self.training_iterations if self.training else self.eval_iterations
-        return mean_field(
+        return infer(
             logits,
             features,
             couplings,
             iterations,
+            solver=self.solver,
             sigmas=sigmas,
             groups=groups,
             output=self.output,
@@ -218,9 +232,10 @@ class CRF(nn.Module):
         """What ``print`` shows."""
         sigmas = {name: [f"{s:.3g}" for s in sigma] for name, sigma in self._sigmas().items()}
         named = ", ".join(f"{name} sigma {' '.join(each)}" for name, each in sigmas.items())
+        solver = "" if self.solver == MeanField() else f", solver {self.solver}"
         return (
             f"{self.num_classes}, {named}, iterations {self.training_iterations} in training and "
-            f"{self.eval_iterations} in evaluation, normalization {self.normalization!r}"
+            f"{self.eval_iterations} in evaluation, normalization {self.normalization!r}{solver}"
         )
 
     def _add_kernel(self, name: str, given: Any, parts: tuple[str, ...], weights: str) -> None:

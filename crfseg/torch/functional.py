@@ -3,21 +3,18 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from crfseg import _check as check
 from crfseg import _fault as fault
-from crfseg._native import NORMALIZATIONS
-from crfseg.lattice import ACCURACIES
 
 from . import _arguments as arguments
 from . import _refusals as refusals
-from . import ops as _ops  # noqa: F401 - registers what is called below
-
-FORMS = ("exact", "smooth")
+from ._batches import How
+from ._messages import Filter
+from ._model import Model, check_features, check_kernel_options, checked_how, checked_model
 
 
 def mean_field(
@@ -72,29 +69,11 @@ def mean_field(
         NotImplementedError: for double backward and for ``torch.func`` transforms.
     """
     where = "mean_field"
-    features = arguments.sequence(where, "features", features, "a list of a tensor per kernel")
-    couplings = arguments.sequence(where, "couplings", couplings, "a list of a tensor per kernel")
-    arguments.count(where, "couplings", len(couplings), len(features), "one for each kernel")
-    _check_logits(where, logits, features, couplings)
-    sigmas, flat_groups = _checked_sigmas(where, logits, features, sigmas, groups)
-    iterations = check.integer(where, "iterations", iterations, at_least=int(implicit))
-    steps = iterations if last is None else check.integer(where, "last", last, at_most=iterations)
-    check.flag(where, "recompute", recompute)
-    check.flag(where, "implicit", implicit)
-    check.choice(where, "output", output, ("logits", "marginals"))
-    _check_kernel_options(where, normalization, accuracy, feature_gradient)
-    tolerance = check.non_negative(where, "tolerance", tolerance)
-    step = 0.0 if sigma_step == 0 else check.between(where, "sigma_step", sigma_step, zero=False)
-    refusals.check_transforms(where, logits, *features, *sigmas, *couplings)
-    result: Tensor
-    result, _ = torch.ops.crfseg.mean_field(
-        logits,
-        features,
-        sigmas,
-        couplings,
-        flat_groups,
+    model = checked_model(where, logits, features, couplings, sigmas, groups)
+    how = checked_how(
+        where,
         iterations,
-        steps,
+        last,
         recompute,
         implicit,
         tolerance,
@@ -102,8 +81,23 @@ def mean_field(
         normalization,
         accuracy,
         feature_gradient,
-        step,
-        _is_differentiated(logits, *features, *sigmas, *couplings),
+        sigma_step,
+    )
+    return unrolled(where, logits, model, how)
+
+
+def unrolled(where: str, logits: Tensor, model: Model, how: How) -> Tensor:
+    """Mean field by the native core, of arguments that have been checked."""
+    refusals.check_transforms(where, logits, *model.tensors)
+    result: Tensor
+    result, _ = torch.ops.crfseg.mean_field(
+        logits,
+        model.features,
+        model.sigmas,
+        model.couplings,
+        [group for of_kernel in model.groups for group in of_kernel],
+        *how,
+        torch.is_grad_enabled() and any(t.requires_grad for t in (logits, *model.tensors)),
     )
     return result
 
@@ -139,8 +133,8 @@ def filter(  # noqa: A001 - what the field calls it
     arguments.shape(where, "values", values, fits, "(B, C, *spatial)")
     if values.shape[1] == 0 or prod(values.shape[2:]) == 0:
         raise fault.empty(where, "values", tuple(values.shape))
-    _check_features(where, "features", features, values)
-    _check_kernel_options(where, normalization, accuracy, feature_gradient)
+    check_features(where, "features", features, values)
+    check_kernel_options(where, normalization, accuracy, feature_gradient)
     if check.flag(where, "exclude_self", exclude_self) and features.requires_grad:
         raise check.invalid(
             where,
@@ -148,82 +142,6 @@ def filter(  # noqa: A001 - what the field calls it
             "features.detach()",
         )
     refusals.check_transforms(where, values, features)
-    keep = _is_differentiated(values, features)
-    flat = values.flatten(2)
-    result, _ = torch.ops.crfseg.filter(
-        flat, features, normalization, accuracy, feature_gradient, exclude_self, keep
-    )
-    filtered: Tensor = result.reshape(values.shape)
-    return filtered
-
-
-def _is_differentiated(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _check_kernel_options(where: str, normalization: Any, accuracy: Any, form: Any) -> None:
-    check.choice(where, "normalization", normalization, tuple(NORMALIZATIONS))
-    check.choice(where, "accuracy", accuracy, tuple(ACCURACIES))
-    check.choice(where, "feature_gradient", form, FORMS)
-
-
-def _check_logits(
-    where: str, logits: Tensor, features: list[Tensor], couplings: list[Tensor]
-) -> None:
-    named = [(f"features[{k}]", one) for k, one in enumerate(features)]
-    named_couplings = [(f"couplings[{k}]", one) for k, one in enumerate(couplings)]
-    arguments.same_device(where, ("logits", logits), *named, *named_couplings)
-    arguments.tensor(where, "logits", logits)
-    expected = "(B, C, *spatial), the batch axis first"
-    arguments.shape(where, "logits", logits, logits.ndim >= 3, expected)
-    if logits.shape[1] == 0 or prod(logits.shape[2:]) == 0:
-        raise fault.empty(where, "logits", tuple(logits.shape))
-    for name, one in named:
-        _check_features(where, name, one, logits)
-    n_labels = logits.shape[1]
-    for name, one in named_couplings:
-        arguments.tensor(where, name, one)
-        fits = one.ndim in (1, 2) and all(length == n_labels for length in one.shape)
-        arguments.shape(where, name, one, fits, f"({n_labels},) or ({n_labels}, {n_labels})")
-
-
-def _check_features(where: str, name: str, features: Tensor, values: Tensor) -> None:
-    arguments.tensor(where, name, features)
-    n_items, n_points = values.shape[0], prod(values.shape[2:])
-    expected = f"({n_items}, {n_points}, d) or (1, {n_points}, d), one row per point"
-    fits = features.ndim == 3 and features.shape[1] == n_points
-    fits = fits and (features.shape[0] == n_items or features.shape[0] == 1)
-    arguments.shape(where, name, features, fits, expected)
-    if not 1 <= features.shape[2] <= fault.MOST_DIMENSIONS:
-        raise fault.too_many_dimensions(where, name, features.shape[2])
-
-
-def _checked_sigmas(
-    where: str, logits: Tensor, features: list[Tensor], sigmas: Any, groups: Any
-) -> tuple[list[Tensor], list[int]]:
-    """Sigmas of each kernel, and which of them each feature of each kernel is divided by."""
-    if sigmas is None:
-        if groups is not None:
-            raise check.invalid(where, "groups is given but sigmas is None; expected both")
-        return [logits.new_ones(1) for _ in features], [0] * sum(one.shape[2] for one in features)
-    sigmas = arguments.sequence(where, "sigmas", sigmas, "a list of a tensor per kernel")
-    if groups is None:
-        groups = [[0] * one.shape[2] for one in features]
-    groups = arguments.sequence(where, "groups", groups, "a list of numbers per kernel")
-    for name, given in (("sigmas", sigmas), ("groups", groups)):
-        arguments.count(where, name, len(given), len(features), "one for each kernel")
-    flat: list[int] = []
-    for k, (sigma, group) in enumerate(zip(sigmas, groups, strict=True)):
-        name = f"sigmas[{k}]"
-        arguments.same_device(where, ("logits", logits), (name, sigma))
-        arguments.tensor(where, name, sigma)
-        arguments.shape(where, name, sigma, sigma.ndim == 1 and sigma.shape[0] > 0, "(G,)")
-        flat += _checked_group(where, k, group, features[k].shape[2], sigma.shape[0])
-    return sigmas, flat
-
-
-def _checked_group(where: str, k: int, group: Any, dim: int, n_sigmas: int) -> list[int]:
-    name = f"groups[{k}]"
-    numbers = arguments.sequence(where, name, group, f"{dim} numbers of sigmas")
-    arguments.count(where, name, len(numbers), dim, "one for each feature")
-    return [check.integer(where, name, g, at_most=n_sigmas - 1) for g in numbers]
+    how = (normalization, accuracy, feature_gradient)
+    filtered = Filter(where, "features", features, *how, exclude_self=exclude_self)
+    return filtered(values.flatten(2)).reshape(values.shape)

@@ -23,7 +23,8 @@ class DenseCRFLoss(nn.Module):
     loss = -weight / N sum_c S_c^T K S_c, with S the probabilities inside the region of interest and
     K the bilateral Gaussian kernel, not normalised and j = i included (ECCV 2018, section 3.1).
     Probabilities that sum to 1 make that Potts' cost of neighbours that differ, up to a constant.
-    It is a sum over pairs of pixels, so useful weights are small: 1e-9 to 1e-7 as published.
+    It is a sum over pairs of pixels, so its values grow with the size of the image and with the
+    area of the kernel, and useful weights are small: 1e-9 to 1e-7 as published.
 
     Args:
         sigma_xy: reach in pixels of the full image.
@@ -96,7 +97,8 @@ class GatedCRFLoss(nn.Module):
 
     with y the probabilities, k the bilateral Gaussian kernel, d and s the gates of destinations and
     sources. D is the sum of the destinations' gate; if there is none, of the sources'; if there is
-    none either, the number of pixels. Where the paper cuts k off at a few pixels, the lattice
+    none either, the number of pixels: values are of the order of ``weight`` times the kernel's area
+    in pixels, whatever the image's size. Where the paper cuts k off at a few pixels, the lattice
     covers all of it.
 
     Args:

@@ -167,31 +167,45 @@ def _mean_field_back(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Any,
     return by_logits, of[:n], of[n : 2 * n], of[2 * n :], by_groups, *nothing
 
 
+@custom_op("crfseg::lattices", mutates_args=(), device_types="cpu")
+def lattices_op(
+    features: Tensor,
+    normalization: str,
+    accuracy: str,
+    exclude_self: bool,
+    where: str,
+    name: str,
+) -> Tensor:
+    """The token of what filters over these features go through; errors call them ``name``."""
+    return token_of(
+        filters.lattices_of(where, name, view(features), normalization, accuracy, exclude_self)
+    )
+
+
 @custom_op("crfseg::filter", mutates_args=(), device_types="cpu")
 def filter_op(
     values: Tensor,
     features: Tensor,
+    lattices: Tensor,
     normalization: str,
     accuracy: str,
     feature_gradient: str,  # noqa: ARG001 - for the way back
     exclude_self: bool,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    """Filtered (B, C, N) values, and the token for the way back if it is to be kept."""
-    kernels = filters.kernels_of(_FILTER, view(features), len(values), normalization, accuracy)
-    without = filters.self_responses(kernels) if exclude_self else None
+) -> Tensor:
+    """Filtered (B, C, N) values; where ``lattices`` is no token, they are built."""
+    built = _lattices(lattices, features, normalization, accuracy, exclude_self)
     result = torch.empty_like(values)
     written = target(result)
-    filters.apply(kernels, view(values), written, without=without, transpose=False)
-    return finish(result, written), token_of((kernels, without) if keep else None)
+    filters.apply(built, view(values), written, transpose=False)
+    return finish(result, written)
 
 
 @custom_op("crfseg::filter_backward", mutates_args=(), device_types="cpu")
 def filter_backward_op(
     gradient: Tensor,
-    token: Tensor,
     values: Tensor,
     features: Tensor,
+    lattices: Tensor,
     normalization: str,
     accuracy: str,
     feature_gradient: str,
@@ -200,36 +214,39 @@ def filter_backward_op(
     by_features: bool,
 ) -> tuple[Tensor, Tensor]:
     """DLoss by values and by features; without elements where not wanted."""
-    n_items = len(values)
-    kept = kept_by(token)
-    if kept is None:
-        kernels = filters.kernels_of(_FILTER, view(features), n_items, normalization, accuracy)
-        kept = kernels, filters.self_responses(kernels) if exclude_self else None
-    kernels, without = kept
+    built = _lattices(lattices, features, normalization, accuracy, exclude_self)
     found = values.new_empty(0), features.new_empty(0)
     if by_values:
         result = torch.empty_like(values)
         written = target(result)
-        filters.apply(kernels, view(gradient), written, without=without, transpose=True)
+        filters.apply(built, view(gradient), written, transpose=True)
         found = finish(result, written), found[1]
     if by_features:
         result = features.new_empty(features.shape)
         written = target(result)
-        filters.by_features(
-            _FILTER, kernels, view(gradient), view(values), feature_gradient, written
-        )
+        filters.by_features(_FILTER, built, view(gradient), view(values), feature_gradient, written)
         found = found[0], finish(result, written)
     return found
 
 
+def _lattices(token: Tensor, features: Tensor, *how: Any) -> filters.Lattices:
+    kept: filters.Lattices | None = kept_by(token)
+    return kept or filters.lattices_of(_FILTER, "features", view(features), *how)
+
+
+@lattices_op.register_fake
+def _(features: Tensor, *_: Any) -> Tensor:
+    return features.new_empty(1, dtype=torch.uint8)
+
+
 @filter_op.register_fake
-def _(values: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _(values: Tensor, *_: Any) -> Tensor:
     refusals.check_level(_FILTER)
-    return torch.empty_like(values), values.new_empty(1, dtype=torch.uint8)
+    return torch.empty_like(values)
 
 
 @filter_backward_op.register_fake
-def _(_: Tensor, __: Tensor, values: Tensor, features: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
+def _(_: Tensor, values: Tensor, features: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
     by_values, by_features = how[-2:]
     return (
         torch.empty_like(values) if by_values else values.new_empty(0),
@@ -237,13 +254,12 @@ def _(_: Tensor, __: Tensor, values: Tensor, features: Tensor, *how: Any) -> tup
     )
 
 
-def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    values, features, *how = inputs
-    ctx.how = how[:-1]
-    ctx.save_for_backward(output[1], values, features)
+def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    ctx.how = inputs[3:]
+    ctx.save_for_backward(*inputs[:3])
 
 
-def _filter_back(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Any, ...]:
+def _filter_back(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     wanted = ctx.needs_input_grad[:2]
     found = torch.ops.crfseg.filter_backward(gradient, *ctx.saved_tensors, *ctx.how, *wanted)
     of = [one if is_wanted else None for one, is_wanted in zip(found, wanted, strict=True)]
@@ -252,11 +268,11 @@ def _filter_back(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Any, ...
 
 mean_field_op.register_autograd(_mean_field_back, setup_context=_keep_mean_field)
 filter_op.register_autograd(_filter_back, setup_context=_keep_filter)
-for _op in (mean_field_op, filter_op):
+for _op in (mean_field_op, lattices_op, filter_op):
     register_autocast(_op, "cpu", torch.float32)
 for _op in (mean_field_backward_op, filter_backward_op):
     _op.register_autograd(refusals.double_backward)
-for _op in (mean_field_op, mean_field_backward_op, filter_op, filter_backward_op):
+for _op in (mean_field_op, mean_field_backward_op, lattices_op, filter_op, filter_backward_op):
     register_vmap(_op, refusals.vmap)
 
 

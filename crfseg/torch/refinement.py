@@ -20,11 +20,13 @@ from crfseg._native import NORMALIZATIONS
 from crfseg._results import Form
 from crfseg._scores import Scores
 from crfseg.pairwise import Bilateral, Features
+from crfseg.solvers import FrankWolfe, MeanField
 from crfseg.unary import PROBABILITY_FLOOR
 
-from .functional import mean_field
+from .solvers import infer
 
-_LEAST_LOG: Final = float(np.log(np.finfo(np.float32).tiny))
+_LEAST: Final = float(np.finfo(np.float32).tiny)
+_LEAST_LOG: Final = float(np.log(_LEAST))
 _NAMES: Final = {number: name for name, number in NORMALIZATIONS.items()}
 _TO_BATCH: Final = {"CHW": (0, 1, 2), "HWC": (2, 0, 1), "HW": (0, 1), "NHW": (0, 1, 2),
                     "NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}  # fmt: skip
@@ -42,6 +44,7 @@ def refine_tensor(
     iterations: int,
     tolerance: float,
     accuracy: str,
+    solver: MeanField | FrankWolfe,
 ) -> Tensor:
     """The refined tensor in the layout and dtype of ``x``."""
     if tolerance > 0:
@@ -53,19 +56,24 @@ def refine_tensor(
         raise fault.not_differentiated(
             where, "its terms differ in normalization", "the same in all"
         )
-    refined = mean_field(
+    # Those of Frank-Wolfe are logarithms already, and not of all of a small probability.
+    by_logits = form.holds == "log-probs" and isinstance(solver, MeanField)
+    refined = infer(
         logits,
         [_features(where, kernel, size, images, scale) for kernel in settled],
         [_coupling(kernel, logits.shape[1]) for kernel in settled],
         iterations,
+        solver=solver,
         sigmas=[torch.tensor([axis.sigma for axis in kernel.axes]) for kernel in settled],
         groups=[list(range(len(kernel.axes))) for kernel in settled],
-        output="logits" if form.holds == "log-probs" else "marginals",
+        output="logits" if by_logits else "marginals",
         normalization=_NAMES[settled[0].normalization] if settled else "symmetric",
         accuracy=accuracy,
     )
-    if form.holds == "log-probs":
+    if by_logits:
         refined = refined.log_softmax(1).clamp(min=_LEAST_LOG)
+    elif form.holds == "log-probs":
+        refined = refined.clamp(min=_LEAST).log()
     return _restored(refined.to(x.dtype), scores, form)
 
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
 from crfseg.torch import filter as filter_of  # noqa: E402 - needs torch
-from crfseg.torch import mean_field  # noqa: E402 - needs torch
+from crfseg.torch import infer, mean_field  # noqa: E402 - needs torch
 
 B, C, H, W, T = 2, 3, 4, 5, 2
 OPS = torch.ops.crfseg
@@ -38,11 +38,15 @@ def test_opcheck_of_mean_field(rng, keep, form, step):
     torch.library.opcheck(OPS.mean_field.default, op_arguments(rng, keep, form, step))
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_opcheck_of_filter(rng, keep):
+@pytest.mark.parametrize("is_built", [True, False])
+def test_opcheck_of_filter(rng, is_built):
     logits, features, _ = some_tensors(rng)
-    arguments = (logits.detach().flatten(2).requires_grad_(), features[1])
-    torch.library.opcheck(OPS.filter.default, (*arguments, "none", "fast", "exact", False, keep))
+    how = ("none", "fast", False, "here", "features")
+    torch.library.opcheck(OPS.lattices.default, (features[1].detach(), *how))
+    built = OPS.lattices(features[1].detach(), *how)
+    lattices = built if is_built else torch.zeros(1, dtype=torch.uint8)
+    arguments = (logits.detach().flatten(2).requires_grad_(), features[1], lattices)
+    torch.library.opcheck(OPS.filter.default, (*arguments, "none", "fast", "exact", False))
 
 
 def test_opcheck_of_what_goes_back(rng):
@@ -59,7 +63,7 @@ def test_opcheck_of_what_goes_back(rng):
     values, features = given[0].flatten(2), given[1][1]
     torch.library.opcheck(
         OPS.filter_backward.default,
-        (values, token, values, features, "none", "fast", "exact", False, True, True),
+        (values, values, features, token, "none", "fast", "exact", False, True, True),
         test_utils=tests,
     )
 
@@ -195,6 +199,8 @@ def test_transforms_are_refused(rng, name):
         REFUSED[name](lambda x: mean_field(x, features, couplings), logits.detach())
     with pytest.raises(NotImplementedError, match=r"^\[filter\] torch.func transforms .* not supp"):
         REFUSED[name](lambda x: filter_of(x, features[1]), logits.detach())
+    with pytest.raises(NotImplementedError, match=r"^\[infer\] torch.func transforms .* not suppo"):
+        REFUSED[name](lambda x: infer(x, features, couplings, solver="damped"), logits.detach())
 
 
 @pytest.mark.parametrize("function", [run, run_filter])

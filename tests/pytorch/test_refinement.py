@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import crfseg
-from crfseg import Bilateral, Features, Gaussian, refine
+from crfseg import Bilateral, Features, FrankWolfe, Gaussian, refine
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
@@ -110,6 +110,23 @@ def test_models(rng, logits, image):
     check(logits, None, **options, pairwise=[Gaussian(2.0, 1.0), own, Features(depth, 0.5, 2.0)])
     check(logits, None, **options, pairwise=[])
     check(logits, image.astype(np.float32), **options, image_range=(0.0, 300.0))
+
+
+SOLVERS = ("damped", "frank-wolfe", FrankWolfe("euclidean", "diminishing", 0.5))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers(rng, logits, image, solver):
+    """The native ones, and their slopes, along steps too short for many points to meet a kink."""
+    options = {"kind": "logits", "returns": "probs", "iterations": 3, "solver": solver, **WEAK}
+    for more in ({}, {"compatibility": np.eye(C) * 0.5}, {"normalization": "after"}):
+        gradient, _ = check(logits, image, **options, **more)
+    direction = torch.tensor(rng.normal(size=logits.shape), dtype=torch.float32)
+    expected = slope_along(logits, image, direction, normalization="after", step=1e-4, **options)
+    assert float((gradient * direction).sum()) == pytest.approx(expected, rel=2e-2, abs=0.05)
+    options["returns"] = "same"
+    check(logits, image, atol=2e-3, **options)
+    check(logits[:, 0].sigmoid(), image, kind="mask", solver=solver)
 
 
 def test_what_has_no_gradient_is_refined_as_ever(logits, image):

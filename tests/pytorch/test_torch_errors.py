@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
-from crfseg.torch import CRF, DenseCRFLoss, GatedCRFLoss, mean_field  # noqa: E402 - needs torch
+from crfseg.torch import CRF, DenseCRFLoss, GatedCRFLoss, infer, mean_field  # noqa: E402 - needs torch
 from crfseg.torch import filter as filter_of  # noqa: E402
 
 N, C, H, W = 2, 3, 4, 5
@@ -21,6 +21,10 @@ FEATURES, COUPLING = rand(N, H * W, 2), rand(C)
 
 def field(logits=LOGITS, features=(FEATURES,), couplings=(COUPLING,), iterations=2, **options):
     return mean_field(logits, features, couplings, iterations, **options)
+
+
+def damped(logits=LOGITS, features=FEATURES, couplings=(COUPLING,), **options):
+    return infer(logits, [features], couplings, **({"solver": "damped"} | options))
 
 
 def layer(logits=LOGITS, image=IMAGE, **options):
@@ -156,6 +160,51 @@ CASES = {
         {"sigma_step": 1.5},
         ValueError,
         "sigma_step is 1.5; expected a number above 0",
+    ),
+    # other solvers
+    "solver": (damped, {"solver": "x"}, ValueError, r"^\[infer\] solver is 'x'; expected 'mean-f"),
+    "solver's type": (damped, {"solver": 7}, TypeError, r"^\[infer\] solver is 7"),
+    "implicit": (
+        damped,
+        {"implicit": True},
+        ValueError,
+        r"implicit is True but solver is MeanField\(damping=0.5\); expected solver='mean-field'",
+    ),
+    "damped, not finite": (
+        damped,
+        {"logits": NAN},
+        ValueError,
+        r"\[infer\] logits\[1\] has nan at index \(2, 3",
+    ),
+    "damped features": (
+        damped,
+        {"features": FEATURES / 0},
+        ValueError,
+        r"\[infer\] features\[0\]\[:, 0\] is inf",
+    ),
+    "damped couplings": (
+        damped,
+        {"couplings": [COUPLING / 0]},
+        ValueError,
+        r"\[infer\] couplings\[0\] has inf",
+    ),
+    "damped sigmas": (
+        damped,
+        {"sigmas": [torch.zeros(1)]},
+        ValueError,
+        r"\[infer\] sigmas\[0\] has 0 at 0; expected positive",
+    ),
+    "layer's solver": (
+        layer,
+        {"solver": "adam"},
+        ValueError,
+        r"\[CRF\] solver is 'adam'; expected",
+    ),
+    "implicit layer": (
+        layer,
+        {"solver": "frank-wolfe", "implicit": True},
+        ValueError,
+        r"\[CRF\] implicit is True but solver is FrankWolfe\(",
     ),
     # filter
     "values' shape": (
