@@ -75,6 +75,7 @@ def with_label(label, at=(2, 3)):
         (lambda: distance_to(ZEROS, 3), "[distance_to] seeds has dtype uint8; expected bool"),
         (lambda: distance_to(ZEROS > 0, -1), "limit is -1; expected an integer of at least 0"),
         (lambda: label_boundaries(ZEROS[:0]), "target has shape (0, 5)"),
+        (lambda: label_boundaries(ZEROS, 255, 6), "neighbours is 6; expected 4 or 8"),
         (lambda: boundary_iou(ZEROS, ZEROS), "prediction has dtype uint8; expected bool"),
         (lambda: boundary_iou(ZEROS > 0, ZEROS > 0, 0), "dilation_ratio is 0"),
         (lambda: BoundaryIoU(2).add(with_label(3), ZEROS), "prediction has label 3"),

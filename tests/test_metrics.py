@@ -179,6 +179,9 @@ def test_boundaries_are_where_labels_meet_and_not_at_void(pair):
         others = (around != target[y, x]) & (around != VOID)
         expected = target[y, x] != VOID and others.any()
         assert label_boundaries(target)[y, x] == expected, (y, x)
+        cross = around[[0, 1, 1, 2], [1, 0, 2, 1]]
+        expected = expected and ((cross != target[y, x]) & (cross != VOID)).any()
+        assert label_boundaries(target, neighbours=4)[y, x] == expected, (y, x)
     assert label_boundaries(target, None).sum() > label_boundaries(target).sum()
 
 

@@ -22,6 +22,7 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 SEEDS = ("void", "labels")
 _MOST = 10_000
+_STEPS = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, -1), (1, 0), (1, 1))}
 
 
 def distance_to(seeds: Any, limit: int) -> NDArray[np.integer[Any]]:
@@ -59,19 +60,21 @@ def _spread(distance: NDArray[Any]) -> None:
         np.minimum(here, before + 1, out=here)
 
 
-def label_boundaries(target: Any, ignore_index: int | None = 255) -> Mask:
-    """(H, W) bool: pixels with a label that see another label in their 3 x 3 neighbourhood.
+def label_boundaries(target: Any, ignore_index: int | None = 255, neighbours: int = 8) -> Mask:
+    """(H, W) bool: pixels with a label that see another label next to them.
 
     Ignored pixels are no label: the seams between them and labels are not boundaries.
 
     Args:
         target: (H, W) integers.
         ignore_index: the mark of ignored pixels; None where there are none.
+        neighbours: 8, the 3 x 3 neighbourhood, or 4, without its corners.
     """
     where = "label_boundaries"
     labels = arguments.map_of_labels(where, "target", target)
     ignore_index = arguments.ignored_index(where, ignore_index)
-    return sees_another(labels, ignore_index, ((0, 1), (1, -1), (1, 0), (1, 1)))
+    steps = _STEPS[check.choice(where, "neighbours", neighbours, tuple(_STEPS))]
+    return sees_another(labels, ignore_index, steps)
 
 
 def sees_another(
