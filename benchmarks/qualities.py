@@ -4,7 +4,8 @@
 import math
 from dataclasses import dataclass
 
-BASELINE, PEER, EXACT = "none", "pydensecrf2", "exact"
+BASELINE, CHOSEN = "none", "chosen"  # parameters
+PEER, EXACT = "pydensecrf2", "exact"
 
 
 @dataclass(frozen=True)
