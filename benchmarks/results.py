@@ -11,10 +11,11 @@ from bars import Verdict
 from bench_instructions import Count, read_budgets
 from bench_roofline import CALL, ITERATION, Measured
 from bench_solvers import LONG, MEAN_FIELD, Solved
+from qualities import Quality
 from table import Row
 from training import Trained
 
-T = TypeVar("T", Row, Verdict, Measured, Trained, Solved)
+T = TypeVar("T", Row, Verdict, Measured, Trained, Solved, Quality)
 READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
@@ -48,6 +49,7 @@ class Results:
     counts: list[Count]
     trained: list[Trained]
     solved: list[Solved]
+    qualities: list[Quality]
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -58,6 +60,7 @@ class Results:
             read_budgets(folder / "instructions.csv"),
             read_rows(folder / "torch.csv", Trained),
             read_rows(folder / "solvers.csv", Solved),
+            read_rows(folder / "quality.csv", Quality),
         )
 
     def machine(self, threads: int) -> list[Measured]:

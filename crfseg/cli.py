@@ -142,6 +142,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         group.add_argument(
             *(f"--no-{name}",), dest=name, action="store_const", const=LEFT_OUT, help=f"no {text}"
         )
+    add("keep_thin", "side of a square: regions that hold none are kept", type=int, metavar="SIDE")
     add("iterations", "steps", type=int, metavar="N")
     add("solver", "of the model's energy", choices=tuple(SOLVERS))
     add("tolerance", "stop when no probability changes more", type=float, metavar="CHANGE")
@@ -162,8 +163,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 MODEL_OPTIONS = (
-    *("kind", "layout", "iterations", "tolerance", "solver", "skip", "normalization"),
-    *("accuracy", "confidence", "ignore_index", "n_labels", "threads"),
+    *("kind", "layout", "keep_thin", "iterations", "tolerance", "solver", "skip"),
+    *("normalization", "accuracy", "confidence", "ignore_index", "n_labels", "threads"),
 )
 
 

@@ -40,6 +40,7 @@ def refine(
     bilateral: tuple[Sigmas, Sigmas, float] | None = _BILATERAL,
     pairwise: list[Term] | None = None,
     compatibility: Compatibility = None,
+    keep_thin: int = 0,
     iterations: int = 10,
     tolerance: float = 0.0,
     solver: Solver = "mean-field",
@@ -95,6 +96,9 @@ def refine(
         pairwise: list of terms instead of ``spatial`` and ``bilateral``; a ``Bilateral`` without an
             image of its own takes ``image``.
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
+        keep_thin: side of a square in pixels: where no such square with one label (the most
+            probable one) covers a pixel, its unary counts 32 times, so that kernels that are
+            strong enough for large regions do not erase what is thin. 0 for none.
         iterations: updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
         solver: ``MeanField``, ``FrankWolfe``, or a name, as for ``DenseCRF.infer``. Mean field is
@@ -137,6 +141,7 @@ def refine(
     iterations = check.integer(_WHERE, "iterations", iterations)
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
     solver = resolve(_WHERE, solver)
+    keep_thin = check.integer(_WHERE, "keep_thin", keep_thin)
     check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
@@ -153,7 +158,7 @@ def refine(
     n_items = scores.sizes.get("N", 1)
     if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
-    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index)
+    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index, keep_thin)
     form = form_of(scores, returns, unaries.n_labels)
     if n_items == 0:
         return restore(Result(form, scores, size, unaries.n_labels).array)
@@ -172,7 +177,7 @@ def refine(
 
         return refine_tensor(
             *(_WHERE, x, scores, size, form, kernels, images, scale),
-            *(iterations, tolerance, accuracy, solver),
+            *(iterations, tolerance, accuracy, solver, keep_thin),
         )
     item_bytes = _item_bytes(size, unaries, kernels, rows_kept(solver))
     result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
