@@ -4,11 +4,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import crfseg
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
+
+from crfseg.torch.models import deeplab_v1  # noqa: E402 - needs torch
 
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
 
@@ -19,7 +22,7 @@ def blocks():
     return [block for block in fenced if "crfseg.torch" in block]
 
 
-def test_the_lines():
+def test_the_lines_on_training():
     network = torch.nn.Conv2d(3, 21, 1)
     before = network.weight.detach().clone()
     target = torch.randint(0, 21, (2, 16, 24))
@@ -30,7 +33,7 @@ def test_the_lines():
         "photos": torch.randint(0, 256, (2, 3, 16, 24)).float(),
         "target": target.where(is_labelled, 0),
     }
-    first, second = blocks()
+    first, second, _ = blocks()
     exec(compile(first, "README.md", "exec"), names)
     assert not torch.equal(network.weight, before)
     assert names["logits"].shape == (2, 21, 16, 24)
@@ -38,6 +41,16 @@ def test_the_lines():
     exec(compile(second, "README.md", "exec"), names)
     names["loss"].backward()
     assert names["loss"].isfinite()
+
+
+def test_the_lines_on_networks(tmp_path, monkeypatch, capsys):
+    *_, third = blocks()
+    monkeypatch.chdir(tmp_path)
+    torch.save(deeplab_v1().half().state_dict(), "deeplab_largefov.pth")
+    names = {"image": np.zeros((17, 33, 3), np.uint8)}
+    exec(compile(third, "README.md", "exec"), names)
+    assert names["labels"].shape == (17, 33)
+    assert "41 x 41" in capsys.readouterr().out
 
 
 def test_it_names_what_there_is():
