@@ -20,3 +20,9 @@ PARAMETERS = {
     "3/3+121/5/4": Parameters((3.0, 3.0), (121.0, 5.0, 4.0)),  # DeepLab-LargeFOV
 }
 DEFAULT = "3/3+80/13/10"
+CUSTOMARY = PARAMETERS[DEFAULT]
+
+
+def in_words(parameters: Parameters) -> str:
+    """As the names above: ``3/3+80/13/10``."""
+    return "+".join("/".join(f"{number:g}" for number in kernel) for kernel in parameters)

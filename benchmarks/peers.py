@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from parameters import ITERATIONS, Parameters
 
 Floats = NDArray[np.float32]
-Refine = Callable[[Floats, NDArray[np.uint8], Parameters], Floats]
+Refine = Callable[..., Floats]  # (probs, image, parameters, iterations=10)
 
 
 class Contender(NamedTuple):
@@ -71,13 +71,15 @@ def crfseg(variant: Variant, threads: int, isa: str | None) -> Contender:
     if variant.cache_bytes:
         library.set_cache_limit(variant.cache_bytes)
 
-    def refine(x: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
+    def refine(
+        x: Floats, image: NDArray[np.uint8], parameters: Parameters, iterations: int = ITERATIONS
+    ) -> Floats:
         result: Floats = library.refine(
             x,
             image,
             spatial=parameters.spatial,
             bilateral=parameters.bilateral,
-            iterations=ITERATIONS,
+            iterations=iterations,
             threads=n_threads,
             **{"kind": "probs", **variant.arguments},
         )
@@ -92,14 +94,19 @@ def pydensecrf2() -> Contender:
     densecrf = import_module("pydensecrf.densecrf")
     unary_from_softmax = import_module("pydensecrf.utils").unary_from_softmax
 
-    def refine(probs: Floats, image: NDArray[np.uint8], parameters: Parameters) -> Floats:
+    def refine(
+        probs: Floats,
+        image: NDArray[np.uint8],
+        parameters: Parameters,
+        iterations: int = ITERATIONS,
+    ) -> Floats:
         n_labels, height, width = probs.shape
         (sigma, weight), (sigma_xy, sigma_rgb, bilateral_weight) = parameters
         crf = densecrf.DenseCRF2D(width, height, n_labels)
         crf.setUnaryEnergy(unary_from_softmax(probs))
         crf.addPairwiseGaussian(sxy=sigma, compat=weight)
         crf.addPairwiseBilateral(sxy=sigma_xy, srgb=sigma_rgb, rgbim=image, compat=bilateral_weight)
-        return np.array(crf.inference(ITERATIONS)).reshape(probs.shape)
+        return np.array(crf.inference(iterations)).reshape(probs.shape)
 
     return Contender("pydensecrf2", metadata.version("pydensecrf2"), "sse2", 1, refine)
 

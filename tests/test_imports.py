@@ -17,6 +17,7 @@ LAYERS = (
     ("_core", "_cuda"),
     ("_native",),
     ("_containers", "_crew", "_explain", "_memory", "cache"),
+    ("metrics",),
     ("lattice", "compatibility", "upsample"),
     ("_image", "_scores", "unary", "pairwise"),
     ("_info", "_kernels", "_unaries", "_results"),

@@ -40,6 +40,7 @@ def given(tmp_path, monkeypatch):
         "p": probs[0],
         "label_map": np.where(probs.max(0) > 0.4, probs.argmax(0), 255),
         "coarse": probs.reshape(C, H // 8, 8, W // 8, 8).mean((2, 4)),
+        "truth": probs.argmax(0).astype(np.uint8),
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
     }

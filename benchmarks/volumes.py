@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Brain volumes with several channels: a CRF over points in space, of any library.
+
+The kernels are those of images with a third axis: positions over sigma_xyz, and positions with the
+channels' intensities (levels of 0..255) over theirs. The volume is cut to the brain's box.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parameters import Parameters
+from scores import Floats
+
+REGIONS = {"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)}
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels in the brain's box."""
+
+    name: str
+    channels: NDArray[np.uint8]  # (K, D0, D1, D2)
+    probs: Floats  # (C, D0, D1, D2)
+    target: NDArray[np.uint8]
+
+
+def read_volume(path: Path) -> Volume:
+    """From an archive with image, prob (of all classes but the first), label and mask."""
+    with np.load(path) as arrays:
+        image, prob, label, mask = (arrays[n] for n in ("image", "prob", "label", "mask"))
+    others = prob.astype(np.float32) / 255
+    probs = np.concatenate([np.maximum(1 - others.sum(0, keepdims=True), 0), others])
+    places = np.argwhere(mask)
+    box = tuple(map(slice, places.min(0), places.max(0) + 1))
+    every = np.s_[:]
+    name = f"brats3d-{path.stem.rsplit('_', 1)[1]}"
+    probs = np.ascontiguousarray(probs[(every, *box)] / probs[(every, *box)].sum(0))
+    return Volume(name, image[(every, *box)], probs, label[box])
+
+
+def features(volume: Volume, parameters: Parameters) -> tuple[Floats, Floats]:
+    """(N, 3) and (N, 3 + K): positions, and positions with intensities, over their sigmas."""
+    (sigma, _), (sigma_xyz, sigma_level, _) = parameters
+    positions = np.indices(volume.target.shape, np.float32).reshape(3, -1).T
+    levels = volume.channels.reshape(len(volume.channels), -1).T.astype(np.float32)
+    both = np.hstack([positions / np.float32(sigma_xyz), levels / np.float32(sigma_level)])
+    return np.ascontiguousarray(positions / np.float32(sigma)), both
+
+
+def crfseg(volume: Volume, parameters: Parameters, iterations: int, accuracy: str) -> Any:
+    """(D0, D1, D2) labels."""
+    import crfseg as library
+
+    spatial, both = features(volume, parameters)
+    terms = [
+        library.Features(spatial, weight=parameters.spatial[1]),
+        library.Features(both, weight=parameters.bilateral[2]),
+    ]
+    unary = library.unary_from_probs(volume.probs)
+    found = library.DenseCRF(unary, terms, accuracy=accuracy).infer(iterations)
+    return found.labels.reshape(volume.target.shape)
+
+
+def pydensecrf2(volume: Volume, parameters: Parameters, iterations: int) -> Any:
+    """(D0, D1, D2) labels."""
+    densecrf = import_module("pydensecrf.densecrf")
+    unary_from_softmax = import_module("pydensecrf.utils").unary_from_softmax
+    spatial, both = features(volume, parameters)
+    crf = densecrf.DenseCRF(volume.target.size, len(volume.probs))
+    crf.setUnaryEnergy(unary_from_softmax(volume.probs))
+    crf.addPairwiseEnergy(np.ascontiguousarray(spatial.T), compat=parameters.spatial[1])
+    crf.addPairwiseEnergy(np.ascontiguousarray(both.T), compat=parameters.bilateral[2])
+    q = np.array(crf.inference(iterations))
+    return q.argmax(0).reshape(volume.target.shape)
+
+
+def dice(prediction: NDArray[Any], target: NDArray[np.uint8]) -> dict[str, float]:
+    """2 |P & T| / (|P| + |T|) of the regions, in per cent."""
+    scores = {}
+    for region, labels in REGIONS.items():
+        ours, theirs = np.isin(prediction, labels), np.isin(target, labels)
+        scores[region] = 200 * float((ours & theirs).sum() / (ours.sum() + theirs.sum()))
+    return scores
