@@ -21,7 +21,10 @@ from .options import Options
 _FORMAT: Final = 1
 # What may change when a run goes on; with "step", how long it takes as well.
 _FREE: Final = ("workers", "device", "save_every", "validate_every")
-_UNREADABLE: Final = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, BadZipFile)
+_UNREADABLE: Final = (
+    pickle.UnpicklingError, AttributeError, BadZipFile, EOFError, LookupError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
