@@ -295,6 +295,28 @@ def assert_same(one, other):
         assert one == other
 
 
+def test_the_schedule_is_what_the_optimizer_goes_by(tmp_path):
+    chosen = {"step": 1, "gamma": 1e-30}
+    model, source = small(), shapes_for(0, 2, 32)
+    fit(model, source, options(iterations=1, **chosen), folder=tmp_path)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, source, options(iterations=3, **chosen), folder=tmp_path, resume=True)
+    assert_same(model.state_dict(), before)
+    rates = [e["rate"] for e in lines_of(tmp_path) if "rate" in e]
+    assert rates == pytest.approx([0.01, 1e-32, 1e-62])
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_networks_train_in_training_mode_and_are_validated_in_the_other(tmp_path, is_training):
+    model, source = small().train(is_training), shapes_for(0, 2, 32)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(model.training))
+    validate(model, source)
+    assert (seen, model.training) == ([False, False], is_training)
+    fit(model, source, options(iterations=2), folder=tmp_path)
+    assert seen[2:] == [True, True]
+
+
 def test_validation_changes_nothing(tmp_path):
     source = shapes_for(0, 4, 40)
     for name, given in {"with": {"validation": source}, "without": {}}.items():
