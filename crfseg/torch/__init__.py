@@ -2,7 +2,8 @@
 """Dense CRFs in PyTorch: a layer, losses, and the differentiable ops they are made of.
 
 ``CRF`` is the layer (CRF-as-RNN); ``DenseCRFLoss`` and ``GatedCRFLoss`` train with weak labels;
-``mean_field`` and ``filter`` take any features. Nothing outside this folder imports torch.
+``mean_field`` and ``filter`` take any features. Networks are in ``crfseg.torch.models``. Nothing
+outside this folder imports torch.
 """
 
 from .crf import CRF

@@ -122,6 +122,39 @@ def test_plain_deeplab_agrees_with_the_scores_that_it_was_trained_by():
     assert not torch.allclose(found, scores)
 
 
+def zoomed(scores, factor):
+    size = [(n - 1) * factor + 1 for n in scores.shape[2:]]
+    return functional.interpolate(scores, size=size, mode="bilinear", align_corners=True)
+
+
+def test_branches_are_stretched_one_by_one():
+    """The authors' test network: no strides, zooms of 1, 2, 4, 8 and 8, then the sum."""
+    torch.manual_seed(0)
+    model = deeplab_v1(msc=True, num_classes=3, width=2).eval()
+    taps, x = {}, torch.randn(1, 3, 41, 57)
+    taps["data"] = image = x
+    for name, layer in model.trunk.named_children():
+        x = taps[name] = layer(x)
+    expected = zoomed(model.classifier(x), 8)
+    for (name, branch), factor in zip(model.branches.items(), (1, 2, 4, 8, 8), strict=True):
+        conv, fc, last = branch[0], branch[3], branch[6]
+        dense = functional.conv2d(taps[name], conv.weight, conv.bias, stride=1, padding=1)
+        expected = expected + zoomed(last(fc(dense.relu()).relu()), factor)
+    torch.testing.assert_close(model.full_scores(image), expected)
+
+
+def test_plain_deeplab_reaches_out_and_is_cropped():
+    """The authors' test network: pool4 is padded; 306 gives 41, 321, and 306 without 7 and 8."""
+    torch.manual_seed(0)
+    model = deeplab_v1("7x7", num_classes=3, width=2).eval()
+    x = image = torch.randn(1, 3, 306, 306)
+    for name, layer in model.trunk.named_children():
+        x = functional.max_pool2d(x, 2, 1, padding=1) if name == "pool4" else layer(x)
+    scores = model.classifier(x)
+    assert scores.shape[2:] == (41, 41)
+    torch.testing.assert_close(model.full_scores(image), zoomed(scores, 8)[..., 7:-8, 7:-8])
+
+
 def test_bilinear_kernels_are_the_published_ones():
     two = torch.tensor([0.25, 0.75, 0.75, 0.25], dtype=torch.float64)
     assert torch.equal(bilinear_kernel(4), torch.outer(two, two))

@@ -214,6 +214,8 @@ def test_describing_leaves_a_network_as_it_was():
         (lambda: unet(padding="same"), r"\[unet\] padding is 'same'"),
         (lambda: vgg16(width=0), r"\[vgg16\] width is 0"),
         (lambda: describe(unet(width=1, padding=True), 0), r"\[describe\] size is 0"),
+        (lambda: describe(segnet(width=1), (9,)), r"\[describe\] size has 1 entries"),
+        (lambda: describe(segnet(width=1), "9"), r"\[describe\] size is '9'"),
     ],
 )
 def test_wrong_arguments_are_named(call, sentence):

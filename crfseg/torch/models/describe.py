@@ -74,9 +74,10 @@ def describe(model: nn.Module, size: int | tuple[int, int], *, in_channels: int 
     Returns:
         ``Description``: ``layers``, ``parameters`` (their number), ``output``.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    height = check.integer(_WHERE, "size", height, at_least=1)
-    width = check.integer(_WHERE, "size", width, at_least=1)
+    sides = (size, size)
+    if isinstance(size, tuple):
+        sides = check.parts(_WHERE, "size", size, ("height", "width"))
+    height, width = (check.integer(_WHERE, "size", side, at_least=1) for side in sides)
     sizes = _run(model, (in_channels, height, width))
     fields = _run(model, (in_channels, height, width + _ROOM))
     layers = [

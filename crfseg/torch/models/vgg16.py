@@ -154,7 +154,8 @@ def convolutional(layers: nn.Sequential, size: tuple[int, int]) -> nn.Sequential
     """
     where = "convolutional"
     found: list[nn.Module] = []
-    height, width = check.parts(where, "size", size, ("height", "width"))
+    sides = check.parts(where, "size", size, ("height", "width"))
+    height, width = (check.integer(where, "size", side, at_least=1) for side in sides)
     for i, layer in enumerate(layers):
         if isinstance(layer, nn.Linear):
             found.append(_convolution(where, i, layer, (height, width)))

@@ -8,7 +8,7 @@ without pickles.
 import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zipfile import BadZipFile
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from crfseg import _check as check
 
 from ._names import caffe_names, unwrapped
+from .deeplab_v1 import DeepLabV1
 from .vgg16 import decimate
 
 _UNREADABLE: Final = (
@@ -30,7 +31,6 @@ _PREPROCESSING: Final = ("caffe", "torchvision")
 # Layers that see the image itself.
 _FIRST: Final = ("conv1_1", "data_conv")
 _IMAGENET: Final = re.compile(r"(conv\d_\d|fc[67])\.(weight|bias)")
-_CAFFE_MEAN: Final = (104.008, 116.669, 122.675)  # blue, green, red
 _MEAN: Final = (0.485, 0.456, 0.406)  # torchvision's: red, green, blue
 _DEVIATION: Final = (0.229, 0.224, 0.225)
 
@@ -51,8 +51,9 @@ def load_weights(model: nn.Module, path: str | Path, *, preprocessing: str = "ca
         model: receives them; unchanged if they do not fit.
         path: of a .pth or .pt file, or of an .npz of arrays in Caffe's axis order under such names.
         preprocessing: what the weights were trained with: "caffe", BGR levels less their means, as
-            the networks take them; or "torchvision", RGB in 0..1, normalised: the first layer is
-            changed to do the same to BGR levels (``to_caffe_input``).
+            the networks take them, for which nothing is changed; or "torchvision", RGB in 0..1,
+            normalised: the first layer is changed to do the same to BGR levels less the network's
+            means (``to_caffe_input``).
 
     Raises:
         ValueError: if the file is no file of weights, lacks an entry, has one of another shape, or
@@ -71,7 +72,7 @@ def load_weights(model: nn.Module, path: str | Path, *, preprocessing: str = "ca
             names = {name: name for name in wanted}  # a network without Caffe's names
         found = _by_caffe_name(where, path, file)
     if preprocessing == "torchvision":
-        found = _bridged(found)
+        found = _bridged(found, model)
     chosen = {}
     for name, parameter in wanted.items():
         chosen[name] = _fitting(where, path, names[name], found, parameter)
@@ -108,7 +109,7 @@ def load_imagenet_weights(
     check.choice(where, "preprocessing", preprocessing, _PREPROCESSING)
     found = _by_caffe_name(where, path, _read(where, path))
     if preprocessing == "torchvision":
-        found = _bridged(found)
+        found = _bridged(found, model)
     state = dict(model.state_dict())
     names = {own: name for own, name in caffe_names(state).items() if _IMAGENET.fullmatch(name)}
     if not names:
@@ -124,15 +125,17 @@ def load_imagenet_weights(
     _copy(state, chosen)
 
 
-def to_caffe_input(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """A first layer for torchvision's input, turned into one for BGR levels less Caffe's means.
+def to_caffe_input(
+    weight: Tensor, bias: Tensor, means: Sequence[float] = DeepLabV1.means
+) -> tuple[Tensor, Tensor]:
+    """A first layer for torchvision's input, turned into one for BGR levels less their means.
 
     With x = (rgb / 255 - m) / s and y = bgr - mean, W x + b = W' y + b' has W' = W / (255 s), its
     channels reversed, and b' = b + sum W (mean / 255 - m) / s. Exact but for the padded border, for
     a 0 of padding stands for m there and for Caffe's mean here.
     """
     mean, deviation = weight.new_tensor(_MEAN), weight.new_tensor(_DEVIATION)
-    caffe_mean = weight.new_tensor(_CAFFE_MEAN).flip(0)
+    caffe_mean = weight.new_tensor(means).flip(0)
     scaled = weight / deviation[:, None, None]
     shift = caffe_mean / 255 - mean
     moved = bias + (scaled * shift[:, None, None]).sum(dim=(1, 2, 3))
@@ -181,12 +184,14 @@ def _by_caffe_name(where: str, path: str | Path, file: Mapping[str, Tensor]) -> 
     return found
 
 
-def _bridged(found: dict[str, _Entry]) -> dict[str, _Entry]:
+def _bridged(found: dict[str, _Entry], model: nn.Module) -> dict[str, _Entry]:
+    """With the layers that see the image changed to the network's own input."""
+    means = getattr(model, "means", DeepLabV1.means)
     result = dict(found)
     for layer in _FIRST:
         weight, bias = (found.get(f"{layer}.{part}") for part in ("weight", "bias"))
         if weight and bias and weight.value.ndim == 4 and weight.value.shape[1] == 3:
-            moved = to_caffe_input(weight.value, bias.value)
+            moved = to_caffe_input(weight.value, bias.value, means)
             result[f"{layer}.weight"] = _Entry(weight.key, moved[0])
             result[f"{layer}.bias"] = _Entry(bias.key, moved[1])
     return result
