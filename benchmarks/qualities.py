@@ -4,7 +4,8 @@
 import math
 from dataclasses import dataclass
 
-BASELINE, PEER, EXACT = "none", "pydensecrf2", "exact"
+BASELINE, CHOSEN = "none", "chosen"  # parameters
+PEER, EXACT = "pydensecrf2", "exact"
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,9 @@ class Quality:
     dice_whole: float = math.nan
     dice_core: float = math.nan
     dice_enhancing: float = math.nan
+
+    def scores(self) -> tuple[float, ...]:
+        """mIoU and accuracy of all pixels and of every band, then of the seams."""
+        bands = (self.miou_1, self.accuracy_1, self.miou_2, self.accuracy_2)
+        wide = (self.miou_4, self.accuracy_4, self.miou_8, self.accuracy_8)
+        return (self.miou, self.accuracy, *bands, *wide, self.seam_accuracy)

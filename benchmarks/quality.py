@@ -3,10 +3,10 @@
 
     python benchmarks/quality.py --data DIR
 
-DIR holds the data sets (see `segmentations.py`). Every contender refines the same probabilities with
-one thread; "none" is their most probable label. The exact model runs on crops. At the end stand
-the gains that the data's README states, and whether they were found again: else the exit status
-is 1.
+DIR holds the data sets (see `segmentations.py`). Every contender refines the same probabilities
+with one thread; "none" is their most probable label. The exact model runs on crops. At the end
+stand the gains that the data's README states, and whether they were found again: if one was not,
+the exit status is 1.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from scipy.ndimage import distance_transform_edt
 
 import exact
 import volumes
-from crfseg import set_num_threads, unary_from_probs
+from crfseg import refine, set_num_threads, unary_from_probs
 from crfseg.metrics import Confusion, distance_to, label_boundaries
-from parameters import CUSTOMARY, Parameters, in_words
+from parameters import CHOICE, CUSTOMARY, ITERATIONS, Parameters, in_words
 from peers import contender
-from qualities import BASELINE, EXACT, PEER, Quality
+from qualities import BASELINE, CHOSEN, EXACT, PEER, Quality
 from references import gains
 from scores import Floats
 from segmentations import SETS, VOID, Segmentation
 from table import median, read_machine, write_csv
 
-ITERATIONS = 5  # of the reference gains
+REFERENCE_ITERATIONS = 5
 WIDTHS = (1, 2, 4, 8)
 LIBRARIES = (PEER, "crfseg fast", "crfseg fine")
 VOLUMES = "brats3d"
@@ -91,8 +91,14 @@ def baseline(item: Segmentation) -> Labels:
 
 def library(name: str, parameters: Parameters, iterations: int) -> Refine:
     """One of `LIBRARIES`."""
-    refine = contender(name, threads=1, isa=None).refine
-    return lambda item: refine(item.probs, item.image, parameters, iterations).argmax(0)
+    run = contender(name, threads=1, isa=None).refine
+    return lambda item: run(item.probs, item.image, parameters, iterations).argmax(0)
+
+
+def chosen(item: Segmentation) -> Labels:
+    """The parameters of `CHOICE`."""
+    found: Labels = refine(item.probs, item.image, returns="labels", threads=1, **CHOICE)
+    return found
 
 
 def exact_model(item: Segmentation, parameters: Parameters, iterations: int) -> Labels:
@@ -112,15 +118,21 @@ def exact_model(item: Segmentation, parameters: Parameters, iterations: int) -> 
 def contenders(set_name: str) -> Iterator[tuple[str, str, int, Refine]]:
     """Name, parameters, iterations and function of everything that refines a set."""
     yield BASELINE, BASELINE, 0, baseline
-    choices = [Parameters(tuple(five[:2]), tuple(five[2:])) for five in FOUND[set_name]]
-    for parameters in (*choices, CUSTOMARY):
+    references = [Parameters(tuple(five[:2]), tuple(five[2:])) for five in FOUND[set_name]]
+    choices = [(parameters, REFERENCE_ITERATIONS) for parameters in references]
+    for parameters, iterations in (*choices, (CUSTOMARY, ITERATIONS)):
         words = in_words(parameters)
         for name in LIBRARIES:
-            shown = name.removesuffix(" fast")
-            yield shown, words, ITERATIONS, library(name, parameters, ITERATIONS)
+            yield (
+                name.removesuffix(" fast"),
+                words,
+                iterations,
+                library(name, parameters, iterations),
+            )
         if set_name.endswith("crops"):
-            refine = partial(exact_model, parameters=parameters, iterations=ITERATIONS)
-            yield EXACT, words, ITERATIONS, refine
+            run = partial(exact_model, parameters=parameters, iterations=iterations)
+            yield EXACT, words, iterations, run
+    yield "crfseg", CHOSEN, ITERATIONS, chosen
 
 
 def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:
@@ -130,9 +142,9 @@ def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:
     n_images = 0
     for item in items:
         n_images += 1
-        for index, (*_, refine, _) in enumerate(found):
+        for index, (*_, run, _) in enumerate(found):
             start = time.perf_counter()
-            prediction = refine(item)
+            prediction = run(item)
             seconds = time.perf_counter() - start
             meter = meters.setdefault(index, Meter(len(item.probs)))
             meter.add(prediction, item.target, seconds)
@@ -145,7 +157,10 @@ def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:
 def measure_volume(path: Path) -> list[Quality]:
     """The volume's baseline and the three ways to refine it."""
     volume = volumes.read_volume(path)
-    words, given = in_words(VOLUME_PARAMETERS), (volume, VOLUME_PARAMETERS, ITERATIONS)
+    words, given = (
+        in_words(VOLUME_PARAMETERS),
+        (volume, VOLUME_PARAMETERS, REFERENCE_ITERATIONS),
+    )
     runs = {
         (BASELINE, BASELINE): lambda: volume.probs.argmax(0),
         (PEER, words): lambda: volumes.pydensecrf2(*given),
@@ -160,7 +175,7 @@ def measure_volume(path: Path) -> list[Quality]:
         confusion = Confusion(len(volume.probs), None).add(labels, volume.target)
         scores = {f"dice_{k}": v for k, v in volumes.dice(labels, volume.target).items()}
         scores |= {"miou": 100 * confusion.mean_iou(), "accuracy": 100 * confusion.pixel_accuracy()}
-        iterations = 0 if name == BASELINE else ITERATIONS
+        iterations = 0 if name == BASELINE else REFERENCE_ITERATIONS
         rows.append(Quality(volume.name, 1, name, parameters, iterations, ms, **scores))
     return rows
 

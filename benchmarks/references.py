@@ -62,7 +62,7 @@ def gains(rows: Sequence[Quality]) -> Iterator[tuple[str, bool]]:
 def _judged(row: Quality, reference: Reference) -> tuple[str, bool]:
     off = {name: getattr(row, name) - stated for name, stated in reference.figures.items()}
     worst = max(off, key=lambda name: abs(off[name]))
-    kept = abs(off[worst]) <= TOLERANCE
+    kept = all(abs(points) <= TOLERANCE for points in off.values())
     what = f"{row.set} {row.contender} {row.parameters}"
     return f"reference: {what}: {off[worst]:+.2f} in {worst} at the most: {_word(kept)}", kept
 

@@ -16,7 +16,7 @@ from tables import TABLES
 from work import flops, flops_of_peak, streamed_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs/performance.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs/performance.md", ROOT / "docs/quality.md")
 FIGURE = ROOT / "docs/pictures/roofline.svg"
 MEMORIES = {"L2": 512 << 10, "L3": 8 << 20, "memory": 128 << 20}  # sets that were read
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from bars import Verdict
 from bench_instructions import Count, read_budgets
 from bench_roofline import CALL, ITERATION, Measured
+from qualities import Quality
 from table import Row
 from training import Trained
 
-T = TypeVar("T", Row, Verdict, Measured, Trained)
+T = TypeVar("T", Row, Verdict, Measured, Trained, Quality)
 READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
@@ -46,6 +47,7 @@ class Results:
     measured: list[Measured]
     counts: list[Count]
     trained: list[Trained]
+    qualities: list[Quality]
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -55,6 +57,7 @@ class Results:
             read_rows(folder / "roofline.csv", Measured),
             read_budgets(folder / "instructions.csv"),
             read_rows(folder / "torch.csv", Trained),
+            read_rows(folder / "quality.csv", Quality),
         )
 
     def machine(self, threads: int) -> list[Measured]:

@@ -219,6 +219,55 @@ def training(results: Results) -> list[str]:
     )
 
 
+def quality(results: Results) -> list[str]:
+    """Images: over all pixels, and near boundaries."""
+    titles = ["set", "contender", "parameters", "mIoU", "accuracy"]
+    bands = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
+    return table(
+        [*titles, *bands, "seams", "ms"],
+        [
+            (
+                f"{row.set}, {row.images}",
+                row.contender,
+                f"{row.parameters}, {row.iterations} it." if row.iterations else "",
+                *(f"{score:.2f}" for score in row.scores()),
+                number(row.ms),
+            )
+            for row in results.qualities
+            if math.isnan(row.dice_whole)
+        ],
+    )
+
+
+def volumes(results: Results) -> list[str]:
+    """Volumes: Dice of the regions."""
+    return table(
+        [
+            "volume",
+            "contender",
+            "parameters",
+            "mIoU",
+            "accuracy",
+            "whole",
+            "core",
+            "enhancing",
+            "s",
+        ],
+        [
+            (
+                row.set,
+                row.contender,
+                f"{row.parameters}, {row.iterations} it." if row.iterations else "",
+                *(f"{score:.2f}" for score in (row.miou, row.accuracy)),
+                *(f"{d:.1f}" for d in (row.dice_whole, row.dice_core, row.dice_enhancing)),
+                number(row.ms / 1e3),
+            )
+            for row in results.qualities
+            if not math.isnan(row.dice_whole)
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     made.__name__: made
     for made in (
@@ -232,5 +281,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
         machine,
         iterations,
         training,
+        quality,
+        volumes,
     )
 }

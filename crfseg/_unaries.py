@@ -14,6 +14,7 @@ from . import _memory as memory
 from ._containers import float32
 from ._native import core
 from ._scores import Scores
+from ._thin import HELD_FLOOR, TRUST, most_probable, sharpened, thin_structures
 from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_labels
 from .upsample import Size
 
@@ -39,10 +40,12 @@ class Unaries:
         n_labels: int | None,
         confidence: float,
         ignore_index: int | None,
+        keep_thin: int,
     ) -> None:
         self._where = where
         self._scores = scores
         self._size = size
+        self._keep_thin = keep_thin
         self._rule = _rule_of(where, scores.kind, n_labels, confidence, ignore_index)
         self._lent: NDArray[Any] = np.empty(0)
         self.foreground = 1
@@ -62,6 +65,11 @@ class Unaries:
     @property
     def n_bytes(self) -> int:
         """What ``load`` needs beyond x itself and the native unary."""
+        n_held = self._size[0] * self._size[1] * (self.n_labels + 2) if self._keep_thin else 0
+        return 4 * n_held + self._n_loaded
+
+    @property
+    def _n_loaded(self) -> int:
         if self._scores.kind in ("labels", "mask") and self._scores.array.dtype.kind != "f":
             return 4 * self._size[0] * self._size[1]
         n_cells = self._scores.sizes["H"] * self._scores.sizes["W"]
@@ -75,6 +83,13 @@ class Unaries:
 
         The field reads the values when it infers: they are kept here until the next ``load``.
         """
+        if not self._keep_thin:
+            return self._load(field, i, threads)
+        if self._scores.kind in ("probs", "logits") and self._scores.alignment is None:
+            return self._hold_scores(field, i)
+        return self._hold(field, self._load(field, i, threads), threads)
+
+    def _load(self, field: core.MeanField, i: int, threads: int) -> Judge:
         item = self._scores.items[i]
         if self._scores.kind == "probs":
             return self._hand_over(field, item, core.UNARY_PROBABILITIES, threads, self._judge(i))
@@ -85,6 +100,45 @@ class Unaries:
             return self._hand_over(field, both, core.UNARY_FOREGROUND, threads, _accept)
         self._lend_labels(field, item)
         return _accept
+
+    def _hold_scores(self, field: core.MeanField, i: int) -> Judge:
+        """A copy of full-size scores in which thin structures are believed more."""
+        judge, item = self._judge(i), self._scores.items[i]
+        values = float32(item).reshape(len(item), -1)
+        where = self._thin(most_probable(values))
+        held = values[:, where]
+        if self._scores.kind == "logits":
+            self._lent = values.copy()
+            self._lent[:, where] = np.float32(TRUST) * held
+            field.lend_unary(self._lent, core.UNARY_LOGITS, PROBABILITY_FLOOR)
+        else:
+            # The field does not see what was below the floor, nor what is held.
+            judge(_looked_at(values, held))
+            self._lent = np.maximum(values, np.float32(PROBABILITY_FLOOR))
+            self._lend_held(field, where, held)
+        return judge
+
+    def _hold(self, field: core.MeanField, judge: Judge, threads: int) -> Judge:
+        """The same for what the field has been given: its probabilities before any message."""
+        n_points = self._size[0] * self._size[1]
+        probs, labels = (
+            np.empty((self.n_labels, n_points), np.float32),
+            np.empty(n_points, np.int32),
+        )
+        field.infer(None, 0, 0.0, 0.0, False, False, probs, labels, judge, None, threads)
+        where = self._thin(labels)
+        self._lent = probs
+        self._lend_held(field, where, probs[:, where])
+        return _accept
+
+    def _lend_held(
+        self, field: core.MeanField, where: NDArray[np.intp], held: NDArray[np.float32]
+    ) -> None:
+        self._lent[:, where] = sharpened(held)
+        field.lend_unary(self._lent, core.UNARY_PROBABILITIES, HELD_FLOOR)
+
+    def _thin(self, labels: NDArray[np.int32]) -> NDArray[np.intp]:
+        return np.flatnonzero(thin_structures(labels.reshape(self._size), self._keep_thin))
 
     def _judge(self, i: int) -> Judge:
         scores, where = self._scores, self._where
@@ -132,6 +186,13 @@ class Unaries:
             self._lent[item.reshape(-1) == self._rule.ignore_index] = -1
         forbidden = -1 if few.forbidden is None else few.forbidden
         field.lend_labels(self._lent, few.given, few.other, few.unknown, forbidden)
+
+
+def _looked_at(probs: NDArray[np.float32], held: NDArray[np.float32]) -> Report:
+    """What the field would report of (C, N) probabilities, but for places and sums of others."""
+    bad = -1 if np.isfinite(held).all() else 0
+    off = float(np.abs(held.sum(0) - 1).max(initial=0.0))
+    return bad, float(probs.min()), 0, off, 0
 
 
 def _accept(_: Report) -> None:

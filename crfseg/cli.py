@@ -141,6 +141,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         group.add_argument(
             *(f"--no-{name}",), dest=name, action="store_const", const=LEFT_OUT, help=f"no {text}"
         )
+    add("keep_thin", "side of a square: regions that hold none are kept", type=int, metavar="SIDE")
     add("iterations", "mean-field steps", type=int, metavar="N")
     add("tolerance", "stop when no probability changes more", type=float, metavar="CHANGE")
     group.add_argument(
@@ -160,7 +161,16 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 MODEL_OPTIONS = (
-    *("kind", "layout", "iterations", "tolerance", "skip", "normalization", "accuracy"),
+    *(
+        "kind",
+        "layout",
+        "keep_thin",
+        "iterations",
+        "tolerance",
+        "skip",
+        "normalization",
+        "accuracy",
+    ),
     *("confidence", "ignore_index", "n_labels", "threads"),
 )
 

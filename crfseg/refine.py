@@ -39,6 +39,7 @@ def refine(
     bilateral: tuple[Sigmas, Sigmas, float] | None = _BILATERAL,
     pairwise: list[Term] | None = None,
     compatibility: Compatibility = None,
+    keep_thin: int = 0,
     iterations: int = 10,
     tolerance: float = 0.0,
     skip: bool = True,
@@ -93,6 +94,9 @@ def refine(
         pairwise: list of terms instead of ``spatial`` and ``bilateral``; a ``Bilateral`` without an
             image of its own takes ``image``.
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
+        keep_thin: side of a square in pixels: where no such square with one label (the most
+            probable one) covers a pixel, its unary counts 32 times, so that kernels that are
+            strong enough for large regions do not erase what is thin. 0 for none.
         iterations: mean-field updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
         skip: leave labels out where they are known to have next to no mass, see
@@ -132,6 +136,7 @@ def refine(
     check.choice(_WHERE, "accuracy", accuracy, tuple(ACCURACIES))
     iterations = check.integer(_WHERE, "iterations", iterations)
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
+    keep_thin = check.integer(_WHERE, "keep_thin", keep_thin)
     check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
@@ -148,7 +153,7 @@ def refine(
     n_items = scores.sizes.get("N", 1)
     if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
-    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index)
+    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index, keep_thin)
     form = form_of(scores, returns, unaries.n_labels)
     if n_items == 0:
         return restore(Result(form, scores, size, unaries.n_labels).array)
@@ -166,7 +171,18 @@ def refine(
         from .torch.refinement import refine_tensor
 
         return refine_tensor(
-            _WHERE, x, scores, size, form, kernels, images, scale, iterations, tolerance, accuracy
+            _WHERE,
+            x,
+            scores,
+            size,
+            form,
+            kernels,
+            images,
+            scale,
+            iterations,
+            tolerance,
+            accuracy,
+            keep_thin,
         )
     item_bytes = _item_bytes(size, unaries, kernels)
     result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
@@ -174,7 +190,16 @@ def refine(
     with memory.explained(_WHERE, f"x of shape {array.shape}"):
         result = Result(form, scores, size, unaries.n_labels)
         items = Items(
-            _WHERE, size, unaries, kernels, images, scale, result, iterations, tolerance, skip
+            _WHERE,
+            size,
+            unaries,
+            kernels,
+            images,
+            scale,
+            result,
+            iterations,
+            tolerance,
+            skip,
         )
         items.refine(n_items, n_threads, item_bytes)
     return restore(result.array)

@@ -199,6 +199,21 @@ record(file, budgets[:1])
 assert read_budgets(file) == [Count("GCC 2", 2, "unary", 8), budgets[0]]
 """
 
+GAINS = """
+from dataclasses import replace
+from qualities import Quality
+from references import REFERENCES, gains
+
+row = Quality("msrc21-hq", 7, "crfseg", "1/1+40/10/10", 5, 30.0, 51.28, 63.45)
+row = replace(row, miou_4=43.71, accuracy_4=54.0)
+((sentence, kept),) = gains([row, replace(row, contender="crfseg fine")])
+assert kept and "msrc21-hq crfseg 1/1+40/10/10" in sentence and sentence.endswith("reproduced")
+((sentence, kept),) = gains([replace(row, accuracy_4=53.79)])
+assert not kept and "-0.21 in accuracy_4" in sentence and "NOT" in sentence
+assert list(gains([replace(row, parameters="3/3+80/13/10")])) == []
+assert not any(kept for _, kept in gains([replace(row, miou=float("nan"))]))
+"""
+
 TABLES = """
 import sys
 from pathlib import Path
@@ -206,6 +221,7 @@ from dataclasses import replace
 import render
 from bars import Verdict
 from figure import roofline
+from qualities import Quality
 from results import Results, of, read_rows
 from table import number, read_machine, write_csv
 from tables import TABLES, percent
@@ -215,7 +231,7 @@ sys.argv = ["render.py", "--check"]
 render.main()
 
 results = Results.read(Path(render.__file__).with_name("results"))
-nothing = Results([], [], [], [], [])
+nothing = Results([], [], [], [], [], [])
 assert all(made(nothing) == [] for made in TABLES.values())
 for document in render.DOCUMENTS:
     text = document.read_text(encoding="utf-8")
@@ -244,6 +260,18 @@ assert read_rows(file, Trained) == [step]
 assert TABLES["training"](replace(nothing, trained=[step]))[2:] == [
     "| default | 2 | 100 ms | 150 ms, x1.5 | x0.50 | 300 MB, x3.3 of inference |"
 ]
+
+image = Quality("voc", 1, "crfseg", "3/3+80/13/10", 10, 12.3, *map(float, range(50, 61)))
+volume = Quality("brain", 1, "none", "none", 0, 1500.0, 70.0, 80.0, dice_whole=87.0,
+                 dice_core=62.0, dice_enhancing=66.0)
+write_csv(file, [image, volume], read_machine())
+again = read_rows(file, Quality)
+assert str(again) == str([image, volume])  # not a number is no equal of itself
+(line,) = TABLES["quality"](replace(nothing, qualities=again))[2:]
+assert line.startswith("| voc, 1 | crfseg | 3/3+80/13/10, 10 it. | 50.00 | 51.00 | 52.00")
+assert line.endswith("| 60.00 | 12.3 |")
+(line,) = TABLES["volumes"](replace(nothing, qualities=again))[2:]
+assert line == "| brain | none |  | 70.00 | 80.00 | 87.0 | 62.0 | 66.0 | 1.50 |"
 
 rows = [row for row in results.rows if row.case == "voc"]
 forced = replace(of(rows, "crfseg", 1)[0], isa="imaginary")
@@ -274,6 +302,10 @@ def test_what_is_measured_and_judged(body: str) -> None:
 
 def test_instructions_are_held_to_the_budgets_of_their_compiler(tmp_path: Path) -> None:
     run(COUNTS, folder=str(tmp_path))
+
+
+def test_gains_are_held_to_what_was_stated() -> None:
+    run(GAINS)
 
 
 def test_documents_show_what_was_measured(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     ("metrics",),
     ("lattice", "compatibility", "upsample"),
     ("_image", "_scores", "unary", "pairwise"),
-    ("_info", "_kernels", "_unaries", "_results"),
+    ("_info", "_kernels", "_thin", "_unaries", "_results"),
     ("_coupled",),
     ("_sigmas",),
     ("_items", "crf", "gradients"),

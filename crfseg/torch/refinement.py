@@ -19,6 +19,7 @@ from crfseg._kernels import Kernel, Kernels
 from crfseg._native import NORMALIZATIONS
 from crfseg._results import Form
 from crfseg._scores import Scores
+from crfseg._thin import TRUST, thin_structures
 from crfseg.pairwise import Bilateral, Features
 from crfseg.unary import PROBABILITY_FLOOR
 
@@ -42,12 +43,15 @@ def refine_tensor(
     iterations: int,
     tolerance: float,
     accuracy: str,
+    keep_thin: int,
 ) -> Tensor:
     """The refined tensor in the layout and dtype of ``x``."""
     if tolerance > 0:
         raise fault.not_differentiated(where, f"tolerance is {tolerance:g}", "tolerance=0")
     _check_values(where, scores)
     logits = _logits(x, scores, size)
+    if keep_thin:
+        logits = _held(logits, keep_thin)
     settled = kernels.settled
     if len({kernel.normalization for kernel in settled}) > 1:
         raise fault.not_differentiated(
@@ -95,6 +99,13 @@ def _logits(x: Tensor, scores: Scores, size: tuple[int, int]) -> Tensor:
     # In float32: half precision has no room for the logarithm's slope near the floor.
     precise = items if items.dtype == torch.float64 else items.to(torch.float32)
     return precise.clamp(min=PROBABILITY_FLOOR).log()
+
+
+def _held(logits: Tensor, side: int) -> Tensor:
+    """Logits that count more where the most probable labels form thin structures."""
+    labels = logits.detach().argmax(1).numpy()
+    is_thin = np.stack([thin_structures(item, side) for item in labels])[:, np.newaxis]
+    return torch.where(torch.from_numpy(is_thin), TRUST * logits, logits)
 
 
 def _restored(found: Tensor, scores: Scores, form: Form) -> Tensor:
