@@ -3,6 +3,9 @@
 
 import io
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,22 +17,15 @@ from subprocesses import run_script
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
 from crfseg.torch.train import Pictures  # noqa: E402 - needs torch
-from crfseg.torch.train.cli import main  # noqa: E402
+from crfseg.torch.train.cli import build_parser, main  # noqa: E402
 from crfseg.torch.train.networks import KINDS  # noqa: E402
 from crfseg.torch.train.pictures import count_classes  # noqa: E402
 from crfseg.torch.train.progress import Bar  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).resolve().parent.parent.parent
 SIZE = 40
 SMALL = ("--width", "2", "--crop", "32", "--batch-size", "2", "--iterations", "2")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two wait for each other where others are at work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write(folder, images, labels, names, *, suffix=".png"):
@@ -201,6 +197,15 @@ def test_workers_change_nothing(data, tmp_path):
     assert log_of(tmp_path / "0") == log_of(tmp_path / "2")
     assert len(lines) == 3
     assert lines[2].startswith(f"crfseg: error: {data}/labels/b.png: ")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+def test_documents_show_commands_that_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"^python -m crfseg.torch.train (.*)$", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert build_parser().parse_args(shlex.split(command)).model in KINDS
 
 
 class Terminal(io.StringIO):
