@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from crfseg.torch.models import unet
-from crfseg.torch.train import Options, Sample
+from crfseg.torch.train import Options, Sample, scale_first_layers
 from shapes import N_CLASSES, some_shapes
 
 
@@ -17,10 +17,12 @@ def shapes_for(seed, n, size=64):
 
 def small(seed=0):
     torch.manual_seed(seed)
-    return unet(N_CLASSES, padding=True, width=4, dropout=0.5)
+    model = unet(N_CLASSES, padding=True, width=4, dropout=0.5)
+    scale_first_layers(model)
+    return model
 
 
 def options(**given):
     return Options(
-        **{"iterations": 6, "batch_size": 2, "crop": 32, "rate": 0.01, "from_scratch": True} | given
+        **{"iterations": 6, "batch_size": 2, "crop": 32, "rate": 0.01, "input_unit": 64.0} | given
     )

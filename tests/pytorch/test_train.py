@@ -12,7 +12,14 @@ from torch.nn import functional  # noqa: E402
 
 from crfseg.torch import CRF  # noqa: E402
 from crfseg.torch.models import deeplab_v1, fcn, segnet, unet  # noqa: E402
-from crfseg.torch.train import Options, fit, parameter_groups, schedules, validate  # noqa: E402
+from crfseg.torch.train import (  # noqa: E402
+    Options,
+    fit,
+    parameter_groups,
+    scale_first_layers,
+    schedules,
+    validate,
+)  # fmt: skip
 from crfseg.torch.train.draws import Draws, Sample, batches  # noqa: E402
 from crfseg.torch.train.grids import grid  # noqa: E402
 from crfseg.torch.train.loop import cross_entropy  # noqa: E402
@@ -89,20 +96,21 @@ def test_the_crf_layer_learns_at_its_own_rate():
     assert len(groups[-1]["params"]) == 3  # two weights, compatibility; no sigmas
 
 
-def test_from_scratch_is_the_same_as_smaller_inputs(tmp_path):
+def test_an_input_unit_is_the_same_as_smaller_inputs(tmp_path):
     """To the last bit, for 64 is a power of two."""
 
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
             self.inside = small()
+            scale_first_layers(self.inside, 1 / 64)
 
         def forward(self, image):
             return self.inside(image / 64)
 
     plain, scaled = small(), Scaled()
     fit(plain, shapes_for(0, 4), options(), folder=tmp_path / "plain")
-    fit(scaled, shapes_for(0, 4), options(from_scratch=False), folder=tmp_path / "scaled")
+    fit(scaled, shapes_for(0, 4), options(input_unit=1.0), folder=tmp_path / "scaled")
     first = plain.down[0].conv1.weight
     assert torch.equal(64 * first, scaled.inside.down[0].conv1.weight)
     assert torch.equal(plain.score.weight, scaled.inside.score.weight)
@@ -228,6 +236,7 @@ def test_the_loss_is_the_mean_over_labelled_pixels():
 def test_a_small_u_net_learns_shapes_and_the_crf_helps(tmp_path):
     torch.manual_seed(0)
     model = unet(N_CLASSES, padding=True, width=8, dropout=0.0)
+    scale_first_layers(model)
     chosen = options(iterations=150, batch_size=8, crop=48, rate=0.02, schedule="poly")
     fit(model, shapes_for(0, 40), chosen, folder=tmp_path)
     scores = validate(model, shapes_for(1, 12), refine={"spatial": (3.0, 1.0), "bilateral": None})

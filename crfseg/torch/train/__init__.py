@@ -9,7 +9,15 @@ from .draws import Sample
 from .loop import fit
 from .options import Options
 from .pictures import Pictures
-from .rates import parameter_groups
+from .rates import parameter_groups, scale_first_layers
 from .validation import validate
 
-__all__ = ["Options", "Pictures", "Sample", "fit", "parameter_groups", "validate"]
+__all__ = [
+    "Options",
+    "Pictures",
+    "Sample",
+    "fit",
+    "parameter_groups",
+    "scale_first_layers",
+    "validate",
+]

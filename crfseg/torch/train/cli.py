@@ -24,6 +24,7 @@ from .networks import KINDS
 from .options import Options
 from .pictures import Pictures, count_classes, has_list, layout_of
 from .progress import Bar
+from .rates import INPUT_UNIT, scale_first_layers
 from .schedules import SCHEDULES
 from .validation import chosen_refinement
 
@@ -117,6 +118,13 @@ def _add_options(group: Any) -> None:
     group.add_argument(
         "--crop", type=int, metavar="N", help="side of crops (default 321; by the network)"
     )
+    group.add_argument(
+        "--input-unit",
+        type=float,
+        metavar="X",
+        help="levels; the first layer learns X^2 times slower (default: 1 with --weights or "
+        "--imagenet, else 64; say 64 for weights that this command trained from random ones)",
+    )
     group.add_argument("--no-mirror", dest="mirror", action="store_false", help="do not mirror")
     group.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     group.add_argument(
@@ -172,20 +180,26 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _chosen(options: argparse.Namespace) -> Options:
-    names = {field.name for field in fields(Options)} - {"classifier", "from_scratch"}
+    names = {field.name for field in fields(Options)} - {"classifier"}
     given = {name: getattr(options, name) for name in names}
     crop = KINDS[options.model].crop if options.crop is None else options.crop
-    is_random = options.weights is None and options.imagenet is None
-    return Options(**{**given, "crop": crop, "from_scratch": is_random})
+    unit = options.input_unit or (INPUT_UNIT if _is_random(options) else 1.0)
+    return Options(**{**given, "crop": crop, "input_unit": unit})
 
 
 def _network(options: argparse.Namespace, n_classes: int) -> nn.Module:
     model = KINDS[options.model].make(num_classes=n_classes, width=options.width)
+    if _is_random(options):
+        scale_first_layers(model)
     if not options.resume and options.weights is not None:
         load_weights(model, options.weights, preprocessing=options.preprocessing)
     if not options.resume and options.imagenet is not None:
         load_imagenet_weights(model, options.imagenet, preprocessing=options.preprocessing)
     return model
+
+
+def _is_random(options: argparse.Namespace) -> bool:
+    return options.weights is None and options.imagenet is None
 
 
 def _refinement(options: argparse.Namespace, model: nn.Module) -> Mapping[str, Any]:

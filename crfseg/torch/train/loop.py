@@ -19,7 +19,7 @@ from .grids import grid
 from .networks import is_centred, network_input
 from .options import Options
 from .progress import Log
-from .rates import parameter_groups, scale_first_layers
+from .rates import parameter_groups
 from .schedules import factor
 from .validation import Scores, summary, validate
 
@@ -128,8 +128,6 @@ class _Run:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(self._options.seed)
-        if self._options.from_scratch:
-            scale_first_layers(self._model)
 
     def resume(self, path: Path) -> None:
         """Go on with a checkpoint."""

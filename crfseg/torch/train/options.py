@@ -31,10 +31,8 @@ class Options:
         classifier_factor: the layers that give the scores learn so much faster.
         classifier: names of the modules that give the scores; None: as in ``crfseg.torch.models``.
         crf_rate: of learning of the CRF layer, if there is one; its parameters do not decay.
-        from_scratch: the weights are random: the first layer is to see levels in units of 64, for
-            networks begin to learn where their input has a deviation of about 1. It begins with
-            1/64 of its weights and learns 64^2 times slower, which comes to the same to the last
-            bit, and the network still takes levels.
+        input_unit: the first layer learns as if it saw levels in this unit, that is unit^2 times
+            slower; 64 for networks that began with random weights, see ``scale_first_layers``.
         crop: side of the random crops; DeepLab takes 8 k + 1 pixels, its plain variants 8 k + 2.
             Smaller images are padded with the mean, their labels with ``ignore_index``.
         mirror: turn every other crop's left to its right.
@@ -58,7 +56,7 @@ class Options:
     classifier_factor: float = 10.0
     classifier: tuple[str, ...] | None = None
     crf_rate: float = 0.001
-    from_scratch: bool = False
+    input_unit: float = 1.0
     crop: int = 321
     mirror: bool = True
     ignore_index: int = 255
@@ -76,13 +74,12 @@ class Options:
         if self.validate_every is not None:
             check.integer(_WHERE, "validate_every", self.validate_every, at_least=1)
         check.integer(_WHERE, "ignore_index", self.ignore_index, at_most=255)
-        for name in ("rate", "gamma", "power", "classifier_factor", "crf_rate"):
+        for name in ("rate", "gamma", "power", "classifier_factor", "crf_rate", "input_unit"):
             check.positive(_WHERE, name, getattr(self, name))
         check.between(_WHERE, "momentum", self.momentum, zero=True)
         check.non_negative(_WHERE, "weight_decay", self.weight_decay)
         check.choice(_WHERE, "schedule", self.schedule, SCHEDULES)
-        for name in ("mirror", "from_scratch"):
-            check.flag(_WHERE, name, getattr(self, name))
+        check.flag(_WHERE, "mirror", self.mirror)
         _check_device(self.device)
 
 

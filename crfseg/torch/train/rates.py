@@ -23,7 +23,7 @@ _SCORES: Final = re.compile(
 )
 # Layers that see the image itself.
 _FIRST: Final = re.compile(r"(.*\.)?(trunk\.conv1_1|data_conv|encoder\.0\.conv1_1|down\.0\.conv1)")
-_UNIT: Final = 64.0  # levels; a power of two scales without rounding
+INPUT_UNIT: Final = 64.0  # levels; a power of two scales without rounding
 
 
 def parameter_groups(
@@ -35,7 +35,7 @@ def parameter_groups(
         ValueError: if no layer gives scores, or none sees the image, by the names that are known.
     """
     scores = score_layers(model, options) if options.classifier_factor != 1.0 else frozenset()
-    first = _first_layers(model) if options.from_scratch else frozenset()
+    first = _first_layers(model) if options.input_unit != 1.0 else frozenset()
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -45,7 +45,8 @@ def parameter_groups(
             if part == "bias":
                 factor, decay = 2 * factor, 0.0
             elif layer in first:
-                factor, decay = factor / _UNIT**2, decay * _UNIT**2
+                unit = options.input_unit
+                factor, decay = factor / unit**2, decay * unit**2
             found.setdefault((options.rate * factor, decay), []).append(parameter)
     groups = [_group(parameters, *key) for key, parameters in found.items()]
     if crf is not None:
@@ -55,11 +56,19 @@ def parameter_groups(
 
 
 @torch.no_grad()
-def scale_first_layers(model: nn.Module) -> None:
-    """Make random weights, meant for inputs of deviation 1, ones for levels."""
+def scale_first_layers(model: nn.Module, unit: float = INPUT_UNIT) -> None:
+    """Make random weights, which are meant for inputs of a deviation near 1, ones for levels.
+
+    The first layer's are divided by the unit. Trained with ``Options(input_unit=unit)`` the network
+    does what it would do, unscaled, with its input divided by the unit: to the last bit if the unit
+    is a power of two.
+
+    Raises:
+        ValueError: if no layer is known to see the image, by its name.
+    """
     for name in _first_layers(model):
         weight = model.get_submodule(name).weight
-        weight.mul_(1 / _UNIT)  # type: ignore[operator]
+        weight.mul_(1 / unit)  # type: ignore[operator]
 
 
 def score_layers(model: nn.Module, options: Options) -> frozenset[str]:
@@ -78,9 +87,7 @@ def score_layers(model: nn.Module, options: Options) -> frozenset[str]:
 
 
 def _first_layers(model: nn.Module) -> frozenset[str]:
-    return _matching(
-        dict(model.named_modules()), _FIRST, "sees the image", "options with from_scratch=False"
-    )
+    return _matching(dict(model.named_modules()), _FIRST, "sees the image", "input_unit=1")
 
 
 def _matching(
