@@ -168,6 +168,14 @@ def test_a_seed_says_all_and_another_one_something_else(data, tmp_path):
     assert logs["one"] != logs["other"]
 
 
+def test_random_weights_begin_in_the_unit_that_they_learn_in(data, tmp_path):
+    for unit in ("2", "4"):
+        assert call(data, tmp_path / unit, "--input-unit", unit, "--rate", "1e-30") == 0
+    two, four = (torch.load(tmp_path / unit / "checkpoint.pth")["model"] for unit in ("2", "4"))
+    for key in (key for key in two if key.endswith("weight")):
+        assert torch.equal(two[key], (2 if key == "down.0.conv1.weight" else 1) * four[key])
+
+
 def test_training_begins_with_given_weights(data, tmp_path):
     assert call(data, tmp_path / "first") == 0
     weights = str(tmp_path / "first" / "checkpoint.pth")

@@ -160,7 +160,7 @@ def train(options: argparse.Namespace) -> None:
     if has_list(options.data, options.val_list):
         validation = Pictures(options.data, options.val_list, **labels)
     torch.manual_seed(chosen.seed)
-    model = _network(options, n_classes)
+    model = _network(options, n_classes, chosen.input_unit)
     refine = _refinement(options, model)
     bar = Bar(sys.stderr, chosen.iterations)
     try:
@@ -183,14 +183,16 @@ def _chosen(options: argparse.Namespace) -> Options:
     names = {field.name for field in fields(Options)} - {"classifier"}
     given = {name: getattr(options, name) for name in names}
     crop = KINDS[options.model].crop if options.crop is None else options.crop
-    unit = options.input_unit or (INPUT_UNIT if _is_random(options) else 1.0)
+    unit = options.input_unit
+    if unit is None:
+        unit = INPUT_UNIT if _is_random(options) else 1.0
     return Options(**{**given, "crop": crop, "input_unit": unit})
 
 
-def _network(options: argparse.Namespace, n_classes: int) -> nn.Module:
+def _network(options: argparse.Namespace, n_classes: int, input_unit: float) -> nn.Module:
     model = KINDS[options.model].make(num_classes=n_classes, width=options.width)
     if _is_random(options):
-        scale_first_layers(model)
+        scale_first_layers(model, input_unit)
     if not options.resume and options.weights is not None:
         load_weights(model, options.weights, preprocessing=options.preprocessing)
     if not options.resume and options.imagenet is not None:
