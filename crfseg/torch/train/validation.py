@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Scores of a network on pictures it has not seen: without a CRF, with one, with a CRF layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import crfseg
+from crfseg.metrics import Confusion
+
+from .draws import Sample, SampleSource
+from .networks import full_scores
+
+Scores = dict[str, Confusion]
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    source: SampleSource,
+    *,
+    crf: nn.Module | None = None,
+    refine: Mapping[str, Any] | None = None,
+    ignore_index: int = 255,
+) -> Scores:
+    """Count right and wrong pixels of whole pictures, each at its own size.
+
+    Args:
+        model: gives scores at every pixel, or has ``full_scores``; its mode is kept.
+        source: pictures and labels.
+        crf: a layer behind it, trained with it.
+        refine: arguments of ``crfseg.refine``; None: the network's ``crf_parameters``, or where it
+            has none, those that ``refine`` has itself.
+        ignore_index: the label of pixels that do not count.
+
+    Returns:
+        Counts under "network", under "refine", and under "layer" if there is one.
+    """
+    arguments = chosen_refinement(model, refine)
+    modes = [(module, module.training) for module in (model, crf) if module is not None]
+    found: Scores = {}
+    try:
+        for module, _ in modes:
+            module.eval()
+        for index in range(len(source)):
+            levels, labels = Sample(*source[index])
+            for name, predicted in _predictions(model, crf, levels, arguments).items():
+                counts = found.setdefault(name, Confusion(_n_classes(predicted), ignore_index))
+                counts.add(predicted.argmax(0).numpy(), labels.numpy())
+    finally:
+        for module, was_training in modes:
+            module.train(was_training)
+    return found
+
+
+def chosen_refinement(model: nn.Module, refine: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Arguments of ``crfseg.refine`` behind a network."""
+    published: Mapping[str, Any] | None = getattr(model, "crf_parameters", None)
+    return (published or {}) if refine is None else refine
+
+
+def summary(scores: Scores) -> dict[str, dict[str, float]]:
+    """Mean IoU and pixel accuracy."""
+    return {
+        name: {"mean_iou": counts.mean_iou(), "pixel_accuracy": counts.pixel_accuracy()}
+        for name, counts in scores.items()
+    }
+
+
+def _predictions(
+    model: nn.Module, crf: nn.Module | None, levels: Tensor, arguments: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """(C, H, W) each, the larger the likelier."""
+    scores = full_scores(model, levels[None]).cpu().float()
+    probs, pixels = scores[0].softmax(0), levels.permute(1, 2, 0).contiguous()
+    refined = crfseg.refine(
+        probs,
+        pixels,
+        kind="probs",
+        layout="CHW",
+        returns="probs",
+        **{"image_range": (0.0, 255.0) if levels.is_floating_point() else None, **arguments},
+    )
+    found = {"network": scores[0], "refine": torch.as_tensor(refined)}
+    if crf is not None:
+        found["layer"] = crf(scores, levels[None])[0]
+    return found
+
+
+def _n_classes(scores: Tensor) -> int:
+    return len(scores)
