@@ -102,6 +102,7 @@ def test_features_and_energies_of_utils_are_the_peers(peer):
         ("create_pairwise_bilateral", ((2, 3, 5), (7, 9), volume, 3)),
         ("create_pairwise_bilateral", ((2, 3, 5), 0.5, np.moveaxis(volume, 3, 0), 0)),
         ("create_pairwise_bilateral", ((2, 3), 4, volume[..., 0, 0])),
+        ("create_pairwise_bilateral", ((2, 3), (5,), volume, 3)),
         ("unary_from_softmax", (probs,)),
         ("unary_from_softmax", (probs, 0.8, None)),
         ("unary_from_softmax", (probs.astype(np.float32), None, 0.01)),

@@ -342,14 +342,14 @@ REFUSED = {
         (lambda: utils.unary_from_softmax(0.5), ValueError, "sm has shape ()"),
         (lambda: utils.create_pairwise_gaussian((3,), (4, 5)), ValueError, "sdims has 1 entries"),
         (
-            lambda: utils.create_pairwise_bilateral((3, 3), 3, IMAGE),
+            lambda: utils.create_pairwise_bilateral((3, 3), 3, IMAGE[:, 0, 0]),
             ValueError,
-            "sdims has 2 entries; expected one number, or 3",
+            "sdims has 2 entries; expected one number, or 1",
         ),
         (
-            lambda: utils.create_pairwise_bilateral((3, 3), (3, 3), IMAGE, 2),
+            lambda: utils.create_pairwise_bilateral((3, 3), (3,) * 4, IMAGE, 2),
             ValueError,
-            "schan has 2 entries",
+            "schan has 4 entries",
         ),
     ],
 }
@@ -361,6 +361,16 @@ def test_what_crashed_or_went_unnoticed_is_an_exception(topic):
         with pytest.raises(kind, match=re.escape(sentence)) as caught:
             call()
         assert str(caught.value).startswith("[")
+
+
+def test_axes_without_a_sigma_keep_their_unit_and_the_log_is_told(caplog):
+    features = utils.create_pairwise_bilateral((2, 4), (3,), IMAGE[None], chdim=-1)
+    y, x, channel, value = features[1:].reshape(4, H, W, 3)
+    np.testing.assert_allclose(y[1:3, 0, 0], [0.25, 0.5])
+    np.testing.assert_array_equal(x[0, 1:3, 0], [1, 2])
+    np.testing.assert_array_equal(channel[0, 0], [0, 1, 2])
+    np.testing.assert_allclose(value, IMAGE / np.float32(3), rtol=1e-6)
+    assert "sdims has 2 entries for 4" in caplog.text
 
 
 def test_labels_of_bytes_do_not_wrap_around():

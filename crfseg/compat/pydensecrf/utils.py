@@ -98,9 +98,10 @@ def unary_from_softmax(
     if clip is not None:
         probs = np.clip(probs, clip, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):  # what is wrong with them is said later
-        logarithms = np.log(probs.reshape(n_labels, -1))
-    energies: NDArray[np.float32] = np.negative(logarithms).astype(np.float32, copy=False)
-    return energies
+        energies = np.log(probs.reshape(n_labels, -1))
+    np.negative(energies, out=energies)
+    result: NDArray[np.float32] = energies.astype(np.float32, copy=False)
+    return result
 
 
 def compute_unary(labels: Any, M: int, GT_PROB: float = 0.5) -> NDArray[np.float32]:
@@ -121,7 +122,10 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> ND
     Raises:
         ValueError: if there is not one of ``sdims`` per axis.
     """
-    mesh = _grid("create_pairwise_gaussian", sdims, tuple(shape))
+    if len(sdims) != len(shape) or not len(shape):
+        where = "create_pairwise_gaussian"
+        raise fault.sigma_count(where, "sdims", len(sdims), len(shape), "axis of the grid")
+    mesh = _grid(sdims, tuple(shape))
     return mesh.reshape(len(mesh), -1)
 
 
@@ -131,32 +135,42 @@ def create_pairwise_bilateral(
     """Features (d + K, N) of a grid with values: coordinates, then channels, over their sigmas.
 
     Args:
-        sdims: one number per axis of the grid, in the order of the axes.
-        schan: one number for all channels, or one per channel.
+        sdims: one number per axis of the grid, in the order of the axes; where there are fewer, as
+            published programs have them, the last axes keep their unit, and the log is told.
+        schan: one number for all channels, or one per channel, with the same exception.
         img: the values, with ``chdim`` one axis more than the grid.
         chdim: the axis of the channels; -1 where there is none.
 
     Raises:
-        TypeError, ValueError: if ``img`` is not numbers, or the numbers of sigmas do not fit it.
+        TypeError, ValueError: if ``img`` is not numbers, or there are too many sigmas.
     """
     where = "create_pairwise_bilateral"
     image = as_array(where, "img", img)
     channels = image[None] if chdim == -1 else np.moveaxis(image, chdim, 0)
-    mesh = _grid(where, sdims, channels.shape[1:])
-    n_axes, n_channels = len(mesh), len(channels)
-    scales: list[Any] = [schan] * n_channels if isinstance(schan, Number) else list(schan)
-    if len(scales) != n_channels:
-        raise fault.sigma_count(where, "schan", len(scales), n_channels, "channel")
+    n_axes, n_channels = channels.ndim - 1, len(channels)
+    scales = [schan] * n_channels if isinstance(schan, Number) else schan
+    mesh = _grid(_one_each(where, "sdims", sdims, n_axes, "axis of the grid"), channels.shape[1:])
     features = np.empty((n_axes + n_channels, mesh[0].size), np.float32)
     features[:n_axes] = mesh.reshape(n_axes, -1)
-    for feature, channel, scale in zip(features[n_axes:], channels, scales, strict=True):
-        np.divide(channel.reshape(-1), scale, out=feature, casting="unsafe", dtype=np.float32)
+    for k, scale in enumerate(_one_each(where, "schan", scales, n_channels, "channel")):
+        values = channels[k].reshape(-1)
+        np.divide(values, scale, out=features[n_axes + k], casting="unsafe", dtype=np.float32)
     return features
 
 
-def _grid(where: str, sdims: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if len(sdims) != len(shape) or not shape:
-        raise fault.sigma_count(where, "sdims", len(sdims), len(shape), "axis of the grid")
+def _one_each(where: str, name: str, sigmas: Sequence[Any], n: int, axes: str) -> list[Any]:
+    """Filled up with ones."""
+    given = list(sigmas)
+    if len(given) > n:
+        raise fault.sigma_count(where, name, len(given), n, axes)
+    if len(given) < n:
+        _log.warning(
+            "[%s] %s has %d entries for %d; the last keep their unit", where, name, len(given), n
+        )
+    return given + [1] * (n - len(given))
+
+
+def _grid(sdims: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float32]:
     mesh = np.indices(shape, np.float32)
     mesh /= np.reshape(np.asarray(sdims, np.float32), (-1, *(1 for _ in shape)))
     return mesh
