@@ -326,6 +326,7 @@ REFUSED = {
     "steps": [
         (lambda: crf_2d().inference(2.5), TypeError, "niter is 2.5"),
         (lambda: crf_2d().inference(None), TypeError, "niter is None"),
+        (lambda: crf_2d().inference(2**40), ValueError, "at most 2147483647"),
         (lambda: crf_2d().stepInference(None, None, None), TypeError, "Q is None"),
         (lambda: crf_2d().stepInference(float32(2, 35)), ValueError, "Q has shape (2, 35)"),
         (lambda: crf_2d().stepInference(frozen(UNARY)), TypeError, "to be written to"),

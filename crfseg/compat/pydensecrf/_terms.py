@@ -26,7 +26,7 @@ from crfseg.lattice import (
 )
 from crfseg.pairwise import inverse_sigmas
 
-from .eigen import float32_array
+from ._arrays import float32_array
 
 _ACCURACY = ACCURACIES["fast"]
 _LEVELS = 255

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfseg import _fault as fault
-from crfseg._containers import as_array
+
+from ._arrays import own_matrix
 
 
 class Unary:
@@ -53,15 +54,3 @@ def product(where: str, name: str, weights: Any, f: Any) -> NDArray[np.float32]:
         expected = f"({factor.shape[1]}, N), as many rows as {name} has columns"
         raise fault.wrong_shape(where, "f", features.shape, expected)
     return factor @ features
-
-
-def own_matrix(where: str, name: str, value: Any) -> NDArray[np.float32]:
-    """A copy, lest what the caller does with his changes the model; in the caller's layout."""
-    array = as_array(where, name, value)
-    if array.dtype.kind not in "iuf":
-        raise fault.wrong_dtype(where, name, array.dtype, "floats")
-    if array.ndim != 2:
-        hint = f": {name}.reshape({len(array)}, -1)" if array.ndim > 2 else ""
-        raise fault.wrong_shape(where, name, array.shape, f"2 axes, labels first{hint}")
-    with np.errstate(over="ignore"):  # what becomes infinite is reported as that
-        return np.array(array, np.float32, order="K")

@@ -8,7 +8,6 @@ the point itself. ``kernel`` says what learning in C++ may change, none of which
 from Python: it is checked, and inference does not depend on it.
 """
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,20 @@ from crfseg._native import core, get_num_threads
 from crfseg.cache import follow_environment
 from crfseg.unary import PROBABILITY_FLOOR
 
+from ._arrays import own_matrix
+from ._kinds import (
+    CONST_KERNEL,
+    DIAG_KERNEL,
+    FULL_KERNEL,
+    NO_NORMALIZATION,
+    NORMALIZE_AFTER,
+    NORMALIZE_BEFORE,
+    NORMALIZE_SYMMETRIC,
+    KernelType,
+    NormalizationType,
+)
 from ._terms import (
+    Compat,
     Term,
     lattice_of_grid,
     lattice_of_image,
@@ -31,7 +43,7 @@ from ._terms import (
     read_compat,
     term_of,
 )
-from ._unary import ConstUnary, LogisticUnary, Unary, own_matrix, product
+from ._unary import ConstUnary, LogisticUnary, Unary, product
 from .eigen import MatrixXf
 
 __all__ = [
@@ -52,27 +64,7 @@ __all__ = [
 ]
 
 _LEAST = 1e-20  # what klDivergence takes the logarithm of
-
-
-class KernelType(IntEnum):
-    """Which parameters a kernel has: none, one per feature, a full matrix."""
-
-    CONST_KERNEL = 0
-    DIAG_KERNEL = 1
-    FULL_KERNEL = 2
-
-
-class NormalizationType(IntEnum):
-    """With n = K 1: K itself; K n^-1; n^-1 K; n^-1/2 K n^-1/2."""
-
-    NO_NORMALIZATION = 0
-    NORMALIZE_BEFORE = 1
-    NORMALIZE_AFTER = 2
-    NORMALIZE_SYMMETRIC = 3
-
-
-CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = KernelType
-NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = NormalizationType
+_ANY = -(2**63)  # any number of iterations below 1 means none
 
 
 class DenseCRF:
@@ -175,7 +167,9 @@ class DenseCRF:
         lattice = lattice_of_points(where, features, self._n_points, get_num_threads())
         self._add(where, term_of(lattice, *chosen))
 
-    def _options(self, where: str, compat: Any, kernel: Any, normalization: Any) -> Any:
+    def _options(
+        self, where: str, compat: Any, kernel: Any, normalization: Any
+    ) -> tuple[Compat, int]:
         last = len(KernelType) - 1
         check.integer(where, "kernel", kernel, at_most=last)
         last = len(NormalizationType) - 1
@@ -192,7 +186,7 @@ class DenseCRF:
         Raises:
             TypeError, ValueError: if ``niter`` is no integer, or the energies hold NaN.
         """
-        return self._run("inference", None, niter)
+        return self._run(f"{self._where}.inference", niter)
 
     def map(self, niter: int) -> NDArray[np.int32]:
         """(N,) most probable labels after ``niter`` updates, the lowest one of several.
@@ -201,9 +195,8 @@ class DenseCRF:
             TypeError, ValueError: as for ``inference``.
         """
         where = f"{self._where}.map"
-        n = max(check.any_integer(where, "niter", niter), 0)
         labels = np.empty(self._n_points, np.int32)
-        self._infer(where, None, n, None, labels)
+        self._infer(where, None, niter, None, labels)
         return labels
 
     def startInference(self) -> tuple[MatrixXf, MatrixXf, MatrixXf]:
@@ -215,7 +208,7 @@ class DenseCRF:
         if self._energies is None:
             q = np.zeros((self._n_labels, self._n_points), np.float32).view(MatrixXf)
         else:
-            q = self._run("startInference", None, 0)
+            q = self._run(f"{self._where}.startInference", 0)
         return q, MatrixXf(), MatrixXf()
 
     def stepInference(self, Q: Any, tmp1: Any = None, tmp2: Any = None) -> None:  # noqa: ARG002
@@ -264,22 +257,21 @@ class DenseCRF:
             raise fault.wrong_dtype(where, "Q", q.dtype, "float32")
         return np.asarray(float32(self._fitting(where, "Q", q)))
 
-    def _run(self, name: str, start: NDArray[np.float32] | None, niter: Any) -> MatrixXf:
-        where = f"{self._where}.{name}"
-        n = max(check.any_integer(where, "niter", niter), 0)
+    def _run(self, where: str, niter: int) -> MatrixXf:
         with memory.explained(where, f"{self._n_labels} labels of {self._n_points} points"):
             q = np.empty((self._n_labels, self._n_points), np.float32)
-        self._infer(where, start, n, q, None)
+        self._infer(where, None, niter, q, None)
         return q.view(MatrixXf)
 
     def _infer(
         self,
         where: str,
         start: NDArray[np.float32] | None,
-        n: int,
+        niter: int,
         out: NDArray[np.float32] | None,
         labels: NDArray[np.int32] | None,
     ) -> None:
+        n = max(check.integer(where, "niter", niter, at_least=_ANY), 0)
         threads = get_num_threads()
         try:
             with memory.explained(where, f"{self._n_labels} labels of {self._n_points} points"):

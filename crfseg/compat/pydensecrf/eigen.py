@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crfseg import _check as check
 from crfseg import _fault as fault
-from crfseg._containers import as_array
+
+from ._arrays import float32_array
 
 __all__ = ["MatrixXf", "VectorXf", "matrixXf", "vectorXf"]
 
@@ -68,18 +68,6 @@ def _float32(where: str, name: str, value: Any, ndim: int) -> NDArray[np.float32
     array = float32_array(where, name, value)
     if array.ndim != ndim:
         raise fault.wrong_shape(where, name, array.shape, f"{ndim} ax{'i' if ndim == 1 else 'e'}s")
-    return array
-
-
-def float32_array(where: str, name: str, value: Any) -> NDArray[np.float32]:
-    """A float32 array of any strides; programs rely on the ValueError that others get."""
-    if isinstance(value, list | tuple):
-        raise fault.not_an_array(where, name, value)
-    array = as_array(where, name, value)
-    if array.dtype != np.float32:
-        raise check.invalid(
-            where, f"{name} has dtype {array.dtype}; expected float32 (.astype(np.float32))"
-        )
     return array
 
 
