@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import crfseg
-from compat_cases import EVERY, PROGRAMS, RECORDING, Problem, divergences, problem
+from compat_cases import EVERY, PROGRAMS, RECORDING, Problem, crf_of, divergences, problem
 from crfseg.compat.pydensecrf import densecrf, eigen, utils
 from photos import recorded_problem
 from subprocesses import run_script
@@ -61,13 +61,56 @@ def test_a_larger_photograph(name, peer):
     assert_same(PROGRAMS[name](densecrf, utils, given), PROGRAMS[name](*peer, given))
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    "name", ["no_normalization", "normalize_before", "normalize_after", "normalize_symmetric"]
-)
-def test_random_problems(name, seed, peer):
-    given = random_problem(seed, n_labels=2 + 3 * seed)
-    assert_same(PROGRAMS[name](densecrf, utils, given), PROGRAMS[name](*peer, given))
+def random_compat(rng, n_labels, scale):
+    """Potts of either sign, a vector, or a matrix."""
+    matrix = rng.uniform(0, scale, (n_labels, n_labels)) * (1 - np.eye(n_labels))
+    numbers = (float(rng.uniform(0, scale)), -float(rng.uniform(0, scale / 8)))
+    arrays = (-rng.uniform(0, scale, n_labels).astype(np.float32), matrix.astype(np.float32))
+    return (*numbers, *arrays)[rng.integers(4)]
+
+
+def random_features(rng, given):
+    """Some of y, x, red, green, blue and noise, at scales that happen to be."""
+    height, width = given.image.shape[:2]
+    rows = [
+        np.indices((height, width)).reshape(2, -1) / rng.uniform(2, 30),
+        given.image.reshape(-1, 3).T / rng.uniform(5, 40),
+        rng.normal(size=(1, height * width)),
+    ]
+    chosen = rng.permutation(6)[: rng.integers(1, 7)]
+    return np.ascontiguousarray(np.concatenate(rows)[chosen], np.float32)
+
+
+def random_terms(rng, given):
+    """Names and arguments of up to three calls that add kernels."""
+    for _ in range(rng.integers(1, 4)):
+        normalization, kernel = int(rng.integers(4)), int(rng.integers(3))
+        compat = random_compat(rng, len(given.probs), 0.03 if normalization == 0 else 4.0)
+        name, first = [
+            ("addPairwiseGaussian", (tuple(rng.uniform(0.7, 12, 2)),)),
+            (
+                "addPairwiseBilateral",
+                (float(rng.uniform(3, 90)), tuple(rng.uniform(3, 40, 3)), given.image),
+            ),
+            ("addPairwiseEnergy", (random_features(rng, given),)),
+        ][rng.integers(3)]
+        yield name, (*first, compat, kernel, normalization)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_models(seed, peer):
+    rng = np.random.default_rng(seed)
+    given = random_problem(seed, n_labels=int(rng.integers(1, 12)))
+    terms, iterations = list(random_terms(rng, given)), int(rng.integers(1, 12))
+    answers, energies = [], []
+    for modules in ((densecrf, utils), peer):
+        crf = crf_of(*modules, given)
+        for name, arguments in terms:
+            getattr(crf, name)(*arguments)
+        answers.append(np.array(crf.inference(iterations)))
+        energies.append(crf.klDivergence(crf.startInference()[0]))
+    assert_same(*answers)
+    assert energies[0] == pytest.approx(energies[1], rel=SIGNIFICANT, abs=0.1)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 6, 8])
