@@ -4,8 +4,6 @@
 As in test_parity, agreement is on labels and on mean |dQ|.
 """
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -24,9 +22,7 @@ SIGNIFICANT = 1e-4  # of a divergence: float32 sums in another order, and Q's ow
 def peer():
     reason = "pydensecrf2 is not installed; recorded outputs are compared"
     theirs = pytest.importorskip("pydensecrf.densecrf", reason=reason)
-    return theirs, sys.modules["pydensecrf.utils"] if "pydensecrf.utils" in sys.modules else (
-        pytest.importorskip("pydensecrf.utils")
-    )
+    return theirs, pytest.importorskip("pydensecrf.utils")
 
 
 def assert_same(q, theirs):
