@@ -72,6 +72,9 @@ class Lattice:
     @property
     def passes(self) -> int: ...
     @property
+    def gain(self) -> float:
+        """What the plain blurred sums are multiplied by where nothing else normalises them."""
+    @property
     def nbytes(self) -> int: ...
     def filter(
         self, values: NDArray[np.float32], normalization: int, transpose: bool, threads: int

@@ -66,7 +66,7 @@ class Gaussian(_Options):
         self, where: str, grid: Grid, _: Levels | None, axes: list[FeatureAxis]
     ) -> NDArray[np.float32] | PixelFeatures:
         """(N, d) coordinates of the points, divided by the sigmas of ``axes``."""
-        return _grid_features(grid, None, _inverse_sigmas(where, axes))
+        return _grid_features(grid, None, inverse_sigmas(where, axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class Bilateral(_Options):
         """(N, d) coordinates and channels of the points, divided by the sigmas of ``axes``."""
         if image is None:
             raise fault.missing_image(where)
-        inverse = _inverse_sigmas(where, axes)
+        inverse = inverse_sigmas(where, axes)
         inverse[len(grid) :] *= np.float32(image.scale)
         return _grid_features(grid, image.values, inverse)
 
@@ -168,7 +168,7 @@ class Features(_Options):
     ) -> NDArray[np.float32]:
         """(N, d) features of the points, divided by the sigmas of ``axes``."""
         rows = self.features.reshape(-1, len(axes))
-        return near_zero(rows, _inverse_sigmas(where, axes))
+        return near_zero(rows, inverse_sigmas(where, axes))
 
 
 Term: TypeAlias = Gaussian | Bilateral | Features
@@ -210,7 +210,7 @@ def _one_per_axis(where: str, name: str, sigmas: Sigmas, n: int, axes: str) -> t
     return sigmas
 
 
-def _inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
+def inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
     """1 / sigma of every axis, which float32 must be able to hold."""
     worst = min(axes, key=lambda axis: axis.sigma)
     if 1.0 / worst.sigma > _MOST:
@@ -219,12 +219,12 @@ def _inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
 
 
 def _grid_features(
-    grid: Grid, channels: NDArray[Any] | None, inverse_sigmas: NDArray[np.float32]
+    grid: Grid, channels: NDArray[Any] | None, inverse: NDArray[np.float32]
 ) -> NDArray[np.float32] | PixelFeatures:
-    """(N, d) coordinates x, y (, z) and channels of a grid of points, times ``inverse_sigmas``."""
+    """(N, d) coordinates x, y (, z) and channels of a grid of points, times ``inverse``."""
     if len(grid) == 2:
-        return PixelFeatures(*grid, channels, inverse_sigmas)
+        return PixelFeatures(*grid, channels, inverse)
     coordinates = np.indices(grid, np.float32)[::-1].reshape(len(grid), -1).T
     if channels is not None:
         coordinates = np.hstack((coordinates, channels.reshape(len(coordinates), -1)))
-    return np.ascontiguousarray(coordinates * inverse_sigmas)
+    return np.ascontiguousarray(coordinates * inverse)

@@ -60,7 +60,8 @@ def test_no_code_file_asks_to_be_split():
 
 def test_no_file_is_named_after_nothing():
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
-    assert names(path for path in FILES if path.stem.lower() in vague) == []
+    found = names(path for path in FILES if path.stem.lower() in vague)
+    assert set(found) <= {"crfseg/compat/pydensecrf/utils.py"}  # the name programs import
 
 
 def test_no_file_is_too_big_for_a_source_tree():

@@ -24,7 +24,7 @@ LAYERS = (
     ("_coupled",),
     ("_sigmas",),
     ("_items", "crf", "gradients"),
-    ("refine",),
+    ("compat", "refine"),
     ("__init__",),
     ("batch",),
     ("cli", "demo"),

@@ -66,6 +66,7 @@ def test_the_python_lines(given, capsys):
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
     assert names["sharp"].shape == (C, H, W)
+    np.testing.assert_allclose(names["q"], refined, atol=1e-4)
     # The terms spelt out are the defaults of refine().
     np.testing.assert_allclose(names["found"].q, refined, atol=1e-5)
     assert capsys.readouterr().out.startswith(f"{(C, H, W)} ")

@@ -114,6 +114,8 @@ void bind_lattice(py::module_& module) {
       .def_property_readonly("dim", [](const Lattice& l) { return l.dim; })
       .def_property_readonly("fill", [](const Lattice& l) { return l.fill; })
       .def_property_readonly("passes", [](const Lattice& l) { return l.passes; })
+      .def_property_readonly("gain",
+                             [](const Lattice& l) { return lattice_gain(l.dim, l.fill, l.passes); })
       .def_property_readonly("nbytes", &Lattice::nbytes)
       .def("filter", &filter, py::arg("values"), py::arg("normalization"), py::arg("transpose"),
            py::arg("threads"))
