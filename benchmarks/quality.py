@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,12 @@ import exact
 import volumes
 from crfseg import refine, set_num_threads, unary_from_probs
 from crfseg.metrics import Confusion, distance_to, label_boundaries
-from parameters import CHOICE, CUSTOMARY, ITERATIONS, Parameters, in_words
+from parameters import CUSTOMARY, ITERATIONS, Parameters, in_words
 from peers import contender
-from qualities import BASELINE, CHOSEN, EXACT, PEER, Quality
+from qualities import BASELINE, DEFAULTS, EXACT, PEER, Quality
 from references import gains
 from scores import Floats
-from segmentations import SETS, VOID, Segmentation
+from segmentations import SETS, TRUSTED, VOID, Segmentation
 from table import median, read_machine, write_csv
 
 REFERENCE_ITERATIONS = 5
@@ -95,10 +96,13 @@ def library(name: str, parameters: Parameters, iterations: int) -> Refine:
     return lambda item: run(item.probs, item.image, parameters, iterations).argmax(0)
 
 
-def chosen(item: Segmentation) -> Labels:
-    """The parameters of `CHOICE`."""
-    found: Labels = refine(item.probs, item.image, returns="labels", threads=1, **CHOICE)
-    return found
+def by_default(item: Segmentation) -> Labels:
+    """`refine` as it is, of hard labels where there are such."""
+    options: dict[str, Any] = {"returns": "labels", "threads": 1}
+    if item.labels is None:
+        return np.asarray(refine(item.probs, item.image, kind="probs", **options))
+    options |= {"n_labels": len(item.probs), "confidence": TRUSTED}
+    return np.asarray(refine(item.labels, item.image, **options))
 
 
 def exact_model(item: Segmentation, parameters: Parameters, iterations: int) -> Labels:
@@ -132,7 +136,7 @@ def contenders(set_name: str) -> Iterator[tuple[str, str, int, Refine]]:
         if set_name.endswith("crops"):
             run = partial(exact_model, parameters=parameters, iterations=iterations)
             yield EXACT, words, iterations, run
-    yield "crfseg", CHOSEN, ITERATIONS, chosen
+    yield "crfseg", DEFAULTS, ITERATIONS, by_default
 
 
 def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:

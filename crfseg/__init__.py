@@ -12,7 +12,7 @@ from .compatibility import Potts
 from .crf import DenseCRF
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
-from .refine import refine
+from .refine import CUSTOMARY, refine
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
 
 Error = core.Error
@@ -21,6 +21,7 @@ Error.__doc__ = "What the native core raises where it cannot go on."
 __version__ = "0.1.0"
 
 __all__ = [
+    "CUSTOMARY",
     "Bilateral",
     "DenseCRF",
     "Error",

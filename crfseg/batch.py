@@ -252,7 +252,7 @@ def _share_changed(
     if x.dtype.kind == "f":
         # Without a pairwise term refine() upsamples the scores and no more.
         returns = "probs" if result.dtype.kind == "f" else "labels"
-        alone = {**arguments, "spatial": None, "bilateral": None, "iterations": 0}
+        alone = {**arguments, "spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
         before = refine(x, image, returns=returns, **alone)
     old, new = (_labels_of(values, is_mask, layout, size) for values in (before, result))
     return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ

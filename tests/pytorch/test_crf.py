@@ -49,7 +49,7 @@ def matrices(crf, image, normalization="symmetric"):
 
 
 @pytest.mark.parametrize("normalization", ["symmetric", "after"])
-def test_it_is_refine_to_begin_with(rng, normalization):
+def test_it_is_refine_with_customary_parameters_to_begin_with(rng, normalization):
     logits, image = some_batch(rng, 3, size=(20, 30))
     crf = CRF(C, output="marginals", normalization=normalization).eval()
     expected = crfseg.refine(
@@ -58,6 +58,7 @@ def test_it_is_refine_to_begin_with(rng, normalization):
         kind="logits",
         returns="probs",
         normalization=normalization,
+        **crfseg.CUSTOMARY,
     )
     torch.testing.assert_close(crf(logits, image).detach(), expected, rtol=0, atol=3e-4)
 
