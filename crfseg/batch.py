@@ -335,8 +335,8 @@ _IN_OPTIONS = (
     (r"(?<=--spatial )\w+|(?<=--bilateral )\w+", lambda found: found[0].upper()),
     (r"^(iterations|tolerance|confidence|threads)\b", r"--\1"),
     (r"\b(kind|layout|upsample|ignore_index|n_labels)= *", r"--\1 "),
-    (r"(?<!-)\b(ignore_index|n_labels)\b", r"--\1"),
-    (r"--(ignore_index|n_labels)\b", lambda found: found[0].replace("_", "-")),
+    (r"(?<!-)\b(ignore_index|n_labels|keep_thin)\b", r"--\1"),
+    (r"--(ignore_index|n_labels|keep_thin)\b", lambda found: found[0].replace("_", "-")),
     # The names that an option can have are quoted in Python alone.
     (r"(--(?:kind|layout|upsample) ).*", lambda found: re.sub(r"'([\w-]+)'", r"\1", found[0])),
 )
