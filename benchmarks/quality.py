@@ -48,6 +48,7 @@ FOUND = {
 VOLUME_PARAMETERS = Parameters((1.0, 1.0), (5.0, 25.0, 3.0))
 
 Labels = NDArray[np.integer]
+Masks = dict[str, NDArray[np.bool_] | None]
 Refine = Callable[[Segmentation], Labels]
 
 
@@ -59,10 +60,10 @@ class Meter:
         self.regions: dict[str, Confusion] = {}
         self.seconds: list[float] = []
 
-    def add(self, prediction: Labels, target: Labels, seconds: float) -> None:
-        """Count an image."""
+    def add(self, prediction: Labels, target: Labels, masks: Masks, seconds: float) -> None:
+        """Count an image in the regions of its target."""
         self.seconds.append(seconds)
-        for name, mask in regions(target).items():
+        for name, mask in masks.items():
             confusion = self.regions.setdefault(name, Confusion(self.n_classes, VOID))
             confusion.add(prediction, target, mask)
 
@@ -77,7 +78,7 @@ class Meter:
         return found
 
 
-def regions(target: Labels) -> dict[str, NDArray[np.bool_] | None]:
+def regions(target: Labels) -> Masks:
     """Masks by the end of a column's name; None is all of the image."""
     distance = distance_transform_edt(~label_boundaries(target, VOID, neighbours=4))
     bands = {f"_{width}": distance <= width for width in WIDTHS}
@@ -141,20 +142,21 @@ def contenders(set_name: str) -> Iterator[tuple[str, str, int, Refine]]:
 
 def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:
     """Every contender on every image, image by image."""
-    found = [(*entry, []) for entry in contenders(set_name)]
-    meters: dict[int, Meter] = {}
+    entries = list(contenders(set_name))
+    meters: list[Meter] = []
     n_images = 0
     for item in items:
         n_images += 1
-        for index, (*_, run, _) in enumerate(found):
+        masks = regions(item.target)
+        meters = meters or [Meter(len(item.probs)) for _ in entries]
+        for (*_, run), meter in zip(entries, meters, strict=True):
             start = time.perf_counter()
             prediction = run(item)
             seconds = time.perf_counter() - start
-            meter = meters.setdefault(index, Meter(len(item.probs)))
-            meter.add(prediction, item.target, seconds)
+            meter.add(prediction, item.target, masks, seconds)
     return [
-        Quality(set_name, n_images, name, words, iterations, **meters[index].scores())
-        for index, (name, words, iterations, *_) in enumerate(found)
+        Quality(set_name, n_images, name, words, iterations, **meter.scores())
+        for (name, words, iterations, _), meter in zip(entries, meters, strict=True)
     ]
 
 
