@@ -21,8 +21,6 @@ PARAMETERS = {
 }
 DEFAULT = "3/3+80/13/10"
 CUSTOMARY = PARAMETERS[DEFAULT]
-# What docs/quality.md chooses for photographs.
-CHOICE = {"spatial": (3.0, 6.0), "bilateral": (30.0, 13.0, 10.0), "keep_thin": 21}
 
 
 def in_words(parameters: Parameters) -> str:

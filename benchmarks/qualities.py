@@ -4,7 +4,7 @@
 import math
 from dataclasses import dataclass
 
-BASELINE, CHOSEN = "none", "chosen"  # parameters
+BASELINE, DEFAULTS = "none", "default"  # parameters
 PEER, EXACT = "pydensecrf2", "exact"
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,12 @@ import exact
 import volumes
 from crfseg import refine, set_num_threads, unary_from_probs
 from crfseg.metrics import Confusion, distance_to, label_boundaries
-from parameters import CHOICE, CUSTOMARY, ITERATIONS, Parameters, in_words
+from parameters import CUSTOMARY, ITERATIONS, Parameters, in_words
 from peers import contender
-from qualities import BASELINE, CHOSEN, EXACT, PEER, Quality
+from qualities import BASELINE, DEFAULTS, EXACT, PEER, Quality
 from references import gains
 from scores import Floats
-from segmentations import SETS, VOID, Segmentation
+from segmentations import SETS, TRUSTED, VOID, Segmentation
 from table import median, read_machine, write_csv
 
 REFERENCE_ITERATIONS = 5
@@ -47,6 +48,7 @@ FOUND = {
 VOLUME_PARAMETERS = Parameters((1.0, 1.0), (5.0, 25.0, 3.0))
 
 Labels = NDArray[np.integer]
+Masks = dict[str, NDArray[np.bool_] | None]
 Refine = Callable[[Segmentation], Labels]
 
 
@@ -58,10 +60,10 @@ class Meter:
         self.regions: dict[str, Confusion] = {}
         self.seconds: list[float] = []
 
-    def add(self, prediction: Labels, target: Labels, seconds: float) -> None:
-        """Count an image."""
+    def add(self, prediction: Labels, target: Labels, masks: Masks, seconds: float) -> None:
+        """Count an image in the regions of its target."""
         self.seconds.append(seconds)
-        for name, mask in regions(target).items():
+        for name, mask in masks.items():
             confusion = self.regions.setdefault(name, Confusion(self.n_classes, VOID))
             confusion.add(prediction, target, mask)
 
@@ -76,7 +78,7 @@ class Meter:
         return found
 
 
-def regions(target: Labels) -> dict[str, NDArray[np.bool_] | None]:
+def regions(target: Labels) -> Masks:
     """Masks by the end of a column's name; None is all of the image."""
     distance = distance_transform_edt(~label_boundaries(target, VOID, neighbours=4))
     bands = {f"_{width}": distance <= width for width in WIDTHS}
@@ -95,10 +97,13 @@ def library(name: str, parameters: Parameters, iterations: int) -> Refine:
     return lambda item: run(item.probs, item.image, parameters, iterations).argmax(0)
 
 
-def chosen(item: Segmentation) -> Labels:
-    """The parameters of `CHOICE`."""
-    found: Labels = refine(item.probs, item.image, returns="labels", threads=1, **CHOICE)
-    return found
+def by_default(item: Segmentation) -> Labels:
+    """`refine` as it is, of hard labels where there are such."""
+    options: dict[str, Any] = {"returns": "labels", "threads": 1}
+    if item.labels is None:
+        return np.asarray(refine(item.probs, item.image, kind="probs", **options))
+    options |= {"n_labels": len(item.probs), "confidence": TRUSTED}
+    return np.asarray(refine(item.labels, item.image, **options))
 
 
 def exact_model(item: Segmentation, parameters: Parameters, iterations: int) -> Labels:
@@ -132,25 +137,26 @@ def contenders(set_name: str) -> Iterator[tuple[str, str, int, Refine]]:
         if set_name.endswith("crops"):
             run = partial(exact_model, parameters=parameters, iterations=iterations)
             yield EXACT, words, iterations, run
-    yield "crfseg", CHOSEN, ITERATIONS, chosen
+    yield "crfseg", DEFAULTS, ITERATIONS, by_default
 
 
 def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:
     """Every contender on every image, image by image."""
-    found = [(*entry, []) for entry in contenders(set_name)]
-    meters: dict[int, Meter] = {}
+    entries = list(contenders(set_name))
+    meters: list[Meter] = []
     n_images = 0
     for item in items:
         n_images += 1
-        for index, (*_, run, _) in enumerate(found):
+        masks = regions(item.target)
+        meters = meters or [Meter(len(item.probs)) for _ in entries]
+        for (*_, run), meter in zip(entries, meters, strict=True):
             start = time.perf_counter()
             prediction = run(item)
             seconds = time.perf_counter() - start
-            meter = meters.setdefault(index, Meter(len(item.probs)))
-            meter.add(prediction, item.target, seconds)
+            meter.add(prediction, item.target, masks, seconds)
     return [
-        Quality(set_name, n_images, name, words, iterations, **meters[index].scores())
-        for index, (name, words, iterations, *_) in enumerate(found)
+        Quality(set_name, n_images, name, words, iterations, **meter.scores())
+        for (name, words, iterations, _), meter in zip(entries, meters, strict=True)
     ]
 
 

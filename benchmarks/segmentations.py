@@ -31,6 +31,7 @@ class Segmentation:
     image: Photo
     probs: Floats  # (C, H, W)
     target: NDArray[np.uint8]
+    labels: NDArray[np.uint8] | None = None  # that probs are made of
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
@@ -76,7 +77,8 @@ def voc(data: Path, every: int) -> Iterator[Segmentation]:
     for path in sorted((data / "voc/fcn8s").glob("*.png"))[::every]:
         image = np.array(read_photo(data / f"voc/images/{path.stem}.jpg"))
         target = read_labels(data / f"voc/labels/{path.stem}.png")
-        yield Segmentation(path.stem, image, trusted(read_labels(path), 21), target)
+        labels = read_labels(path)
+        yield Segmentation(path.stem, image, trusted(labels, 21), target, labels)
 
 
 def trusted(labels: NDArray[np.uint8], n_labels: int) -> Floats:

@@ -12,7 +12,7 @@ from .compatibility import Potts
 from .crf import DenseCRF
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
-from .refine import refine
+from .refine import CUSTOMARY, refine
 from .solvers import FrankWolfe, MeanField
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
 
@@ -22,6 +22,7 @@ Error.__doc__ = "What the native core raises where it cannot go on."
 __version__ = "0.1.0"
 
 __all__ = [
+    "CUSTOMARY",
     "Bilateral",
     "DenseCRF",
     "Error",

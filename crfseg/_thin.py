@@ -5,6 +5,9 @@ A pairwise term strong enough to move the boundaries of large regions takes away
 poles, signs, legs. Pixels that no square of a given side with one label covers are therefore
 believed more than others: their unary counts `TRUST` times. They may grow, and are hardly eaten;
 what such squares cover is refined as ever.
+
+That is for scores of networks, which are smooth. Noise has no such squares anywhere: where most of
+an image is thin, nothing is held.
 """
 
 from typing import Any
@@ -15,11 +18,18 @@ from numpy.typing import NDArray
 _SQUARINGS = 5
 TRUST = 2.0**_SQUARINGS
 _LEAST = np.float32(1e-16)
+_MOST = 0.5  # of an image; labels that form thin structures everywhere are noise
 HELD_FLOOR = 1e-30
 """What the field takes for the least of probabilities some of which are held."""
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
+
+
+def held_structures(labels: NDArray[Any], side: int) -> Mask:
+    """(H, W) bool: `thin_structures`, or nothing where they take more than half of the image."""
+    thin = thin_structures(labels, side)
+    return thin if thin.mean() <= _MOST else np.zeros_like(thin)
 
 
 def thin_structures(labels: NDArray[Any], side: int) -> Mask:
@@ -64,6 +74,12 @@ def most_probable(values: Floats) -> NDArray[np.int32]:
         np.copyto(labels, label, where=values[label] > best)
         np.maximum(best, values[label], out=best)
     return labels
+
+
+def scaled(logits: Floats) -> Floats:
+    """(C, N) logits times `TRUST`, up to a number per point, none below the log of `HELD_FLOOR`."""
+    below = np.float32(TRUST) * (logits - logits.max(0))
+    return np.asarray(np.maximum(below, np.float32(np.log(HELD_FLOOR))), np.float32)
 
 
 def sharpened(probs: Floats) -> Floats:

@@ -14,7 +14,7 @@ from . import _memory as memory
 from ._containers import float32
 from ._native import core
 from ._scores import Scores
-from ._thin import HELD_FLOOR, TRUST, most_probable, sharpened, thin_structures
+from ._thin import HELD_FLOOR, held_structures, most_probable, scaled, sharpened
 from .solvers import MeanField, native
 from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_labels
 from .upsample import Size
@@ -109,8 +109,9 @@ class Unaries:
         where = self._thin(most_probable(values))
         held = values[:, where]
         if self._scores.kind == "logits":
+            judge((-1 if np.isfinite(held).all() else 0, 0.0, 0, 0.0, 0))
             self._lent = values.copy()
-            self._lent[:, where] = np.float32(TRUST) * held
+            self._lent[:, where] = scaled(held)
             field.lend_unary(self._lent, core.UNARY_LOGITS, PROBABILITY_FLOOR)
         else:
             # The field does not see what was below the floor, nor what is held.
@@ -142,7 +143,7 @@ class Unaries:
         field.lend_unary(self._lent, core.UNARY_PROBABILITIES, HELD_FLOOR)
 
     def _thin(self, labels: NDArray[np.int32]) -> NDArray[np.intp]:
-        return np.flatnonzero(thin_structures(labels.reshape(self._size), self._keep_thin))
+        return np.flatnonzero(held_structures(labels.reshape(self._size), self._keep_thin))
 
     def _judge(self, i: int) -> Judge:
         scores, where = self._scores, self._where
@@ -195,7 +196,8 @@ class Unaries:
 def _looked_at(probs: NDArray[np.float32], held: NDArray[np.float32]) -> Report:
     """What the field would report of (C, N) probabilities, but for places and sums of others."""
     bad = -1 if np.isfinite(held).all() else 0
-    off = float(np.abs(held.sum(0) - 1).max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        off = float(np.abs(held.sum(0) - 1).max(initial=0.0))
     return bad, float(probs.min()), 0, off, 0
 
 

@@ -256,7 +256,7 @@ def _share_changed(
     if x.dtype.kind == "f":
         # Without a pairwise term refine() upsamples the scores and no more.
         returns = "probs" if result.dtype.kind == "f" else "labels"
-        alone = {**arguments, "spatial": None, "bilateral": None, "iterations": 0}
+        alone = {**arguments, "spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
         before = refine(x, image, returns=returns, **alone)
     old, new = (_labels_of(values, is_mask, layout, size) for values in (before, result))
     return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ
@@ -349,8 +349,8 @@ _IN_OPTIONS = (
     (r"(?<=--spatial )\w+|(?<=--bilateral )\w+", lambda found: found[0].upper()),
     (r"^(iterations|tolerance|confidence|threads)\b", r"--\1"),
     (r"\b(kind|layout|upsample|ignore_index|n_labels)= *", r"--\1 "),
-    (r"(?<!-)\b(ignore_index|n_labels)\b", r"--\1"),
-    (r"--(ignore_index|n_labels)\b", lambda found: found[0].replace("_", "-")),
+    (r"(?<!-)\b(ignore_index|n_labels|keep_thin)\b", r"--\1"),
+    (r"--(ignore_index|n_labels|keep_thin)\b", lambda found: found[0].replace("_", "-")),
     # The names that an option can have are quoted in Python alone.
     (r"(--(?:kind|layout|upsample) ).*", lambda found: re.sub(r"'([\w-]+)'", r"\1", found[0])),
 )

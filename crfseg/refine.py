@@ -25,9 +25,14 @@ from .upsample import CHOICES as UPSAMPLE
 from .upsample import Size
 
 _WHERE = "refine"
-_SPATIAL = (3.0, 3.0)
-_BILATERAL = (80.0, 13.0, 10.0)
+# Chosen on network outputs of two data sets: docs/quality.md.
+_SPATIAL = (3.0, 6.0)
+_BILATERAL = (30.0, 13.0, 10.0)
+_THIN = 21
 _TERMS = (Gaussian(*_SPATIAL), Bilateral(None, *_BILATERAL))
+
+CUSTOMARY: dict[str, Any] = {"spatial": (3.0, 3.0), "bilateral": (80.0, 13.0, 10.0), "keep_thin": 0}
+"""The field's customary parameters, pydensecrf's example: ``refine(x, image, **CUSTOMARY)``."""
 
 
 def refine(
@@ -40,7 +45,7 @@ def refine(
     bilateral: tuple[Sigmas, Sigmas, float] | None = _BILATERAL,
     pairwise: list[Term] | None = None,
     compatibility: Compatibility = None,
-    keep_thin: int = 0,
+    keep_thin: int | str = "auto",
     iterations: int = 10,
     tolerance: float = 0.0,
     solver: Solver = "mean-field",
@@ -58,8 +63,9 @@ def refine(
     """Sharpen a segmentation so that its edges follow the image's edges.
 
     Mean-field inference in a fully connected CRF (Krähenbühl & Koltun, NIPS 2011, algorithm 1). The
-    defaults are the parameters that the field has settled on (Potts model, spatial kernel 3/3,
-    bilateral kernel 80/13/10, 10 iterations).
+    defaults (Potts model, spatial kernel 3/6, bilateral kernel 30/13/10, thin structures held, 10
+    iterations) were chosen on outputs of networks, see docs/quality.md; ``crfseg.CUSTOMARY`` holds
+    what the field has settled on.
 
     ``x`` is one of four kinds, of any strides, read-only or not:
 
@@ -98,7 +104,9 @@ def refine(
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         keep_thin: side of a square in pixels: where no such square with one label (the most
             probable one) covers a pixel, its unary counts 32 times, so that kernels that are
-            strong enough for large regions do not erase what is thin. 0 for none.
+            strong enough for large regions do not erase what is thin. 0 for none. "auto" is 21
+            for probabilities and logits with the default kernels, else 0. Where more than half
+            of an image is thin, it is noise and nothing is held.
         iterations: updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
         solver: ``MeanField``, ``FrankWolfe``, or a name, as for ``DenseCRF.infer``. Mean field is
@@ -141,7 +149,8 @@ def refine(
     iterations = check.integer(_WHERE, "iterations", iterations)
     tolerance = check.non_negative(_WHERE, "tolerance", tolerance)
     solver = resolve(_WHERE, solver)
-    keep_thin = check.integer(_WHERE, "keep_thin", keep_thin)
+    is_default = pairwise is None and _same(spatial, _SPATIAL) and _same(bilateral, _BILATERAL)
+    side = _side(keep_thin, is_default)
     check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
@@ -154,11 +163,13 @@ def refine(
     array, restore = open_array(_WHERE, "x", x)
     images = open_images(_WHERE, image)
     scores = read_scores(_WHERE, array, kind, layout, upsample, images)
+    if iterations == 0 or (keep_thin == "auto" and scores.kind not in ("probs", "logits")):
+        side = 0
     size = images.size or (scores.sizes["H"], scores.sizes["W"])
     n_items = scores.sizes.get("N", 1)
     if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
-    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index, keep_thin)
+    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index, side)
     form = form_of(scores, returns, unaries.n_labels)
     if n_items == 0:
         return restore(Result(form, scores, size, unaries.n_labels).array)
@@ -177,7 +188,7 @@ def refine(
 
         return refine_tensor(
             *(_WHERE, x, scores, size, form, kernels, images, scale),
-            *(iterations, tolerance, accuracy, solver, keep_thin),
+            *(iterations, tolerance, accuracy, solver, side),
         )
     item_bytes = _item_bytes(size, unaries, kernels, rows_kept(solver))
     result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
@@ -190,6 +201,20 @@ def refine(
         )
         items.refine(n_items, n_threads, item_bytes)
     return restore(result.array)
+
+
+def _same(given: Any, default: tuple[float, ...]) -> bool:
+    return isinstance(given, tuple | list) and (
+        len(given) == len(default)
+        and all(check.is_number(a) and a == b for a, b in zip(given, default, strict=True))
+    )
+
+
+def _side(keep_thin: Any, is_default: bool) -> int:
+    if isinstance(keep_thin, str):
+        check.choice(_WHERE, "keep_thin", keep_thin, ("auto",))
+        return _THIN if is_default else 0
+    return check.integer(_WHERE, "keep_thin", keep_thin)
 
 
 def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:

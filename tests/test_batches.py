@@ -10,7 +10,7 @@ import pytest
 
 from bad_input import put
 from command import doubtful_scores, stripes
-from crfseg import Gaussian, _memory, cli, refine
+from crfseg import CUSTOMARY, Gaussian, _memory, cli, refine
 from crfseg._crew import n_side_by_side, share_out
 from crfseg.io import write_picture
 from photos import recorded_problem
@@ -66,13 +66,13 @@ def threads_used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_threads_stay_inside_images_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     x, images = batch(8)
-    expected = refine(x, images)
+    expected = refine(x, images, **CUSTOMARY)
     used = threads_used(monkeypatch)
     monkeypatch.setattr(_memory, "_SMALL", 0)
     for available, workers in ((2**34, [4]), (3 * 2**20, []), (5.5 * 2**20, [3])):
         used.clear()
         monkeypatch.setattr(_memory, "available", lambda n_bytes=available: int(n_bytes))
-        np.testing.assert_array_equal(refine(x, images, threads=4), expected)
+        np.testing.assert_array_equal(refine(x, images, threads=4, **CUSTOMARY), expected)
         assert used == workers
 
 

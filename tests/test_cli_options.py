@@ -17,6 +17,7 @@ from crfseg import cli, refine
         ("--bilateral 80 0 10", "--bilateral SIGMA_RGB is 0; expected a positive finite number"),
         ("--bilateral 80 13 nan", "--bilateral WEIGHT is nan; expected a finite number of at"),
         ("--iterations -1", "--iterations is -1; expected an integer of at least 0"),
+        ("--keep-thin -1", "--keep-thin is -1; expected an integer of at least 0"),
         ("--tolerance -1", "--tolerance is -1; expected a finite number of at least 0"),
         ("--threads 0", "--threads is 0; expected an integer of at least 1 and at most 1024"),
         ("--confidence 1", "--confidence is 1; expected a number above 0 and below 1"),

@@ -304,7 +304,7 @@ KEYWORDS = [
     parameter("bilateral", (80, 0, 10), ValueError, "bilateral sigma_rgb is 0"),
     parameter("bilateral", (80, 13, "w"), TypeError, "bilateral weight is 'w' (str)"),
     parameter("bilateral", (80, 13, 1e20), ValueError, "Bilateral weight times compatibility is"),
-    parameter("compatibility", np.full((3, 3), -1e38), ValueError, "compatibility is 3e+38"),
+    parameter("compatibility", np.full((3, 3), -1e38), ValueError, "compatibility is 6e+38"),
     parameter("bilateral", (80, (1, 2), 10), ValueError,
               "Bilateral sigma_rgb has 2 entries", "or 3"),
     parameter("bilateral", (1e-12, 13, 10), ValueError, "Bilateral sigma_xy = 1e-12 is too small"),

@@ -66,9 +66,10 @@ def test_the_python_lines(given, capsys):
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
     assert names["sharp"].shape == (C, H, W)
-    np.testing.assert_allclose(names["q"], refined, atol=1e-4)
-    # The terms spelt out are the defaults of refine().
-    np.testing.assert_allclose(names["found"].q, refined, atol=1e-5)
+    # The terms spelt out are the customary ones.
+    customary = crfseg.refine(probs, image, **crfseg.CUSTOMARY)
+    np.testing.assert_allclose(names["q"], customary, atol=1e-4)
+    np.testing.assert_allclose(names["found"].q, customary, atol=1e-5)
     assert capsys.readouterr().out.startswith(f"{(C, H, W)} ")
     exact = exact_filter(given["features"], given["values"])
     far, near = (np.linalg.norm(names[n] - exact) for n in ("smooth", "closer"))
@@ -87,9 +88,13 @@ def test_the_command_lines(given, capsys):
 
 def test_the_parameters_that_it_names_are_the_defaults():
     text = " ".join(README.read_text(encoding="utf-8").split())
-    assert "a Gaussian term of 3 pixels and weight 3" in text
-    assert "a bilateral term of 80 pixels, 13 colour levels and weight 10, ten iterations" in text
+    assert "a Gaussian term of 3 pixels and weight 6" in text
+    assert "a bilateral term of 30 pixels, 13 colour levels and weight 10, ten iterations" in text
+    assert "no square of 21 pixels fits" in text
     defaults = crfseg.refine.__kwdefaults__
-    assert defaults["spatial"] == (3, 3)
-    assert defaults["bilateral"] == (80, 13, 10)
+    assert defaults["spatial"] == (3, 6)
+    assert defaults["bilateral"] == (30, 13, 10)
+    assert "3 pixels and weight 3, 80 pixels, 13 levels and weight 10." in text
+    assert crfseg.CUSTOMARY["spatial"] == (3, 3)
+    assert crfseg.CUSTOMARY["bilateral"] == (80, 13, 10)
     assert defaults["iterations"] == 10

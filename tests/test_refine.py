@@ -73,7 +73,7 @@ def test_refine_is_a_dense_crf_of_two_terms(probs, image):
 def test_a_term_may_bring_its_own_image(rng, probs, image):
     depth = rng.random((H, W))
     own = refine(probs, None, layout="CHW", pairwise=[Bilateral(depth)])
-    np.testing.assert_array_equal(own, refine(probs, depth, spatial=None))
+    np.testing.assert_array_equal(own, refine(probs, depth, spatial=None, bilateral=(80, 13, 10)))
     both = refine(probs, image, pairwise=[Bilateral(depth), Bilateral()])
     assert np.abs(both - own).max() > 0.01
     features = features_of(depth.astype(np.float32) * 255, 80.0, 13.0)
@@ -100,7 +100,8 @@ def test_no_terms_leave_the_unary(probs, image):
 
 def test_options_reach_the_model(probs, image):
     """Each of them changes the result, and weights of 0 switch terms off."""
-    plain = refine(probs, image)
+    customary = crfseg.CUSTOMARY
+    plain = refine(probs, image, **customary)
     changes = (
         {"iterations": 1},
         {"tolerance": 0.9},
@@ -117,7 +118,8 @@ def test_options_reach_the_model(probs, image):
         {"image_range": (0, 1000)},
     )
     for options in changes:
-        assert np.abs(refine(probs, image, **options) - plain).max() > 1e-4, options
+        found = refine(probs, image, **(customary | options))
+        assert np.abs(found - plain).max() > 1e-4, options
     without = refine(probs, image, bilateral=(80.0, 13.0, 0.0))
     np.testing.assert_array_equal(without, refine(probs, image, bilateral=None))
 
@@ -132,7 +134,7 @@ def test_tolerance_stops_at_the_iteration_that_reached_it(probs, image):
     np.testing.assert_allclose(unwatched, result.q, rtol=0, atol=1e-5)
     assert not model.infer(result.iterations - 1, tolerance=0.02).converged
     assert not model.infer(50).converged
-    found = refine(probs, image, iterations=50, tolerance=0.02)
+    found = refine(probs, image, iterations=50, tolerance=0.02, **crfseg.CUSTOMARY)
     np.testing.assert_allclose(found, result.q, rtol=0, atol=1e-5)
 
 
@@ -226,15 +228,16 @@ def test_float32_scores_are_neither_copied_nor_converted(rng, layout):
     if layout == "CHW":
         probs = np.ascontiguousarray(probs.transpose(2, 0, 1))
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    refine(probs, image, iterations=1)
+    options = {"iterations": 1, "keep_thin": 0}
+    refine(probs, image, **options)
     tracemalloc.start()
-    refine(probs, image, iterations=1)
+    refine(probs, image, **options)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     n_points = height * width
     assert peak < probs.nbytes + 4 * n_points * (3 + 5) + 100_000
     tracemalloc.start()
-    refine(probs, image, iterations=1, returns="labels")
+    refine(probs, image, returns="labels", **options)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < probs.nbytes

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bad_input import put
-from crfseg import Bilateral, DenseCRF, Features, Gaussian, refine, unary_from_probs
+from crfseg import CUSTOMARY, Bilateral, DenseCRF, Features, Gaussian, refine, unary_from_probs
 from native import ISAS, crf_of, instruction_set, terms_of
 from photos import photo_problem, recorded_problem
 from reference import NORMALIZATIONS, mean_field
@@ -269,7 +269,7 @@ def test_scores_of_any_kind_and_layout(kind: str, layout: str, n_labels: int):
 def test_no_marginal_is_nothing():
     """The last iteration evaluates all labels: logarithms may be taken of what comes back."""
     energies, image = generated(40, 48)
-    options: dict[str, Any] = {"kind": "logits", "layout": "CHW"}
+    options: dict[str, Any] = {"kind": "logits", "layout": "CHW", **CUSTOMARY}
     found = refine(-energies, image, **options)
     full = refine(-energies, image, tolerance=UNMET, **options)
     np.testing.assert_allclose(found, full, rtol=0, atol=1e-2)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from crfseg import Bilateral, DenseCRF, Gaussian, refine, unary_from_labels
+from crfseg import CUSTOMARY, Bilateral, DenseCRF, Gaussian, refine, unary_from_labels
 from native import ISAS, instruction_set
 from reference import bilinear, softmax
 from subprocesses import run_script
@@ -42,7 +42,7 @@ def test_coarse_scores_are_the_upsampled_ones(rng, small, large, kind, alignment
         scores = scores_of(rng, n_labels, small, kind)
         full = bilinear(scores, *large, alignment).astype(np.float32)
         image = picture(rng, large)
-        options = {"kind": kind, "layout": "CHW", "skip": skip}
+        options = {"kind": kind, "layout": "CHW", "skip": skip, **CUSTOMARY}
         for returns in ("same", "probs"):
             found = refine(scores, image, upsample=alignment, returns=returns, **options)
             expected = refine(full, image, returns=returns, **options)
@@ -122,15 +122,14 @@ def test_labels_are_their_energies(rng, n_labels, ignore, confidence, skip):
     energies = unary_from_labels(labels, **options)
     terms = [Gaussian(3.0, 3.0), Bilateral(image, 80.0, 13.0, 10.0)]
     expected = DenseCRF(energies, terms).infer(10, skip=skip)
-    found = refine(labels, image, returns="probs", skip=skip, **options)
+    options |= {"skip": skip, **CUSTOMARY}
+    found = refine(labels, image, returns="probs", **options)
     np.testing.assert_allclose(found, expected.q, rtol=0, atol=2e-4)
     if n_labels > 1 and ignore in range(n_labels):
         assert found[ignore].max() == 0
-    same = refine(labels, image, skip=skip, **options)
+    same = refine(labels, image, **options)
     assert same.dtype == labels.dtype
-    np.testing.assert_array_equal(
-        same, refine(labels, image, skip=skip, returns="labels", **options)
-    )
+    np.testing.assert_array_equal(same, refine(labels, image, returns="labels", **options))
 
 
 def test_marks_beyond_the_native_integers_are_no_label(rng):

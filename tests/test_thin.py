@@ -138,8 +138,40 @@ def test_bad_values_are_found_where_they_are_held():
         crfseg.refine(logits, image, kind="logits", keep_thin=21, **STRONG)
 
 
+def test_scores_are_held_by_default_and_hard_labels_are_not():
+    probs, image, labels = scene()
+    plain = crfseg.refine(probs, image)
+    np.testing.assert_array_equal(plain, crfseg.refine(probs, image, keep_thin=21, **STRONG))
+    assert (plain.argmax(0)[labels == 2] == 2).mean() > 0.9
+    for x in (labels, labels == 2):
+        unheld = crfseg.refine(x, image, keep_thin=0, **STRONG)
+        np.testing.assert_array_equal(crfseg.refine(x, image), unheld)
+    for given in ({"spatial": (3, 6)}, {"bilateral": (30, 13, 10)}, {"spatial": None}):
+        unheld = crfseg.refine(probs, image, keep_thin=0, **given)
+        np.testing.assert_array_equal(crfseg.refine(probs, image, **given), unheld)
+    customary = crfseg.refine(probs, image, spatial=(3, 3), bilateral=(80, 13, 10))
+    np.testing.assert_array_equal(crfseg.refine(probs, image, **crfseg.CUSTOMARY), customary)
+
+
+def test_noise_is_not_held():
+    rng = np.random.default_rng(4)
+    labels = np.where(rng.random(SIZE) < 0.2, 1, 0)
+    assert _thin.thin_structures(labels, 21).mean() > 0.5
+    assert not _thin.held_structures(labels, 21).any()
+    probs = np.where(labels == np.arange(2)[:, None, None], 0.6, 0.4).astype(np.float32)
+    flat = np.full((*SIZE, 3), 90, np.uint8)
+    assert (crfseg.refine(probs, flat, returns="labels") == 0).all()
+
+
+def test_without_iterations_nothing_is_held():
+    probs, image, _ = scene()
+    for options in ({}, {"keep_thin": 21}):
+        found = crfseg.refine(probs, image, iterations=0, **options)
+        np.testing.assert_allclose(found, probs, atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("value", "error"), [(-1, ValueError), (2.5, TypeError), (True, TypeError)]
+    ("value", "error"), [("yes", ValueError), (-1, ValueError), (2.5, TypeError), (True, TypeError)]
 )
 def test_bad_sides_are_named(value, error):
     probs, image, _ = scene()

@@ -26,7 +26,7 @@ _WHERE: Final = "CRF"
 _LEARNED: Final = ("weights", "compatibility", "sigmas")
 # Spatial and bilateral kernel, and normalisation, as their sources have them.
 _PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "refine": {"spatial": (3.0, 3.0), "bilateral": (80.0, 13.0, 10.0)},
+    "customary": {"spatial": (3.0, 3.0), "bilateral": (80.0, 13.0, 10.0)},
     "crf-rnn": {
         "spatial": (3.0, 3.0),
         "bilateral": (160.0, 3.0, 5.0),
@@ -145,7 +145,7 @@ class CRF(nn.Module):
         """Begin with published parameters.
 
         Args:
-            name: "refine", the defaults here and of ``crfseg.refine``, or "crf-rnn", Zheng et al.
+            name: "customary", the defaults here (``crfseg.CUSTOMARY``), or "crf-rnn", Zheng et al.
             num_classes: C.
             options: of ``CRF``, in the place of the preset's.
 

@@ -19,7 +19,7 @@ from crfseg._kernels import Kernel, Kernels
 from crfseg._native import NORMALIZATIONS
 from crfseg._results import Form
 from crfseg._scores import Scores
-from crfseg._thin import TRUST, thin_structures
+from crfseg._thin import HELD_FLOOR, TRUST, held_structures
 from crfseg.pairwise import Bilateral, Features
 from crfseg.solvers import FrankWolfe, MeanField
 from crfseg.unary import PROBABILITY_FLOOR
@@ -112,8 +112,10 @@ def _logits(x: Tensor, scores: Scores, size: tuple[int, int]) -> Tensor:
 def _held(logits: Tensor, side: int) -> Tensor:
     """Logits that count more where the most probable labels form thin structures."""
     labels = logits.detach().argmax(1).numpy()
-    is_thin = np.stack([thin_structures(item, side) for item in labels])[:, np.newaxis]
-    return torch.where(torch.from_numpy(is_thin), TRUST * logits, logits)
+    is_thin = np.stack([held_structures(item, side) for item in labels])[:, np.newaxis]
+    below = TRUST * (logits - logits.amax(1, keepdim=True))
+    held = below.clamp(min=float(np.log(HELD_FLOOR)))
+    return torch.where(torch.from_numpy(is_thin), held, logits)
 
 
 def _restored(found: Tensor, scores: Scores, form: Form) -> Tensor:

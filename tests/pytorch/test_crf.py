@@ -49,7 +49,7 @@ def matrices(crf, image, normalization="symmetric"):
 
 
 @pytest.mark.parametrize("normalization", ["symmetric", "after"])
-def test_it_is_refine_to_begin_with(rng, normalization):
+def test_it_is_refine_with_customary_parameters_to_begin_with(rng, normalization):
     """As ``refine`` does it with a tolerance, in logits.
 
     Else it multiplies probabilities by exp(messages), which is 1e-4 off float64 where random scores
@@ -64,6 +64,7 @@ def test_it_is_refine_to_begin_with(rng, normalization):
         returns="probs",
         normalization=normalization,
         tolerance=1e-30,
+        **crfseg.CUSTOMARY,
     )
     torch.testing.assert_close(crf(logits, image).detach(), expected, rtol=0, atol=1e-4)
 

@@ -201,3 +201,16 @@ def test_threads_do_not_matter(logits, image):
         found.append(check(logits.softmax(1), image)[0])
     crfseg.set_num_threads(None)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["probs", "logits"])
+def test_thin_structures_are_held_and_have_gradients(kind):
+    labels = torch.zeros(40, 60, dtype=torch.long)
+    labels[:, :25], labels[5:35, 42:46] = 1, 2
+    probs = 0.25 + 0.25 * torch.nn.functional.one_hot(labels).movedim(-1, 0)
+    photo = np.full((40, 60, 3), 90, np.uint8)
+    x = probs if kind == "probs" else probs.log()
+    grad, found = check(x, photo, kind=kind)
+    pole = labels == 2
+    assert (found.detach().argmax(0)[pole] == 2).float().mean() > 0.9
+    assert (grad[:, pole] != 0).any()
