@@ -5,9 +5,9 @@
 
 DIR has images, labels, train.txt, val.txt and classes.txt. A small DeepLab-LargeFOV is trained
 from random weights on four fifths of the training pictures; then it is trained on for the same
-number of iterations, with the same crops, alone and with a CRF layer. The CRF's first parameters
-are chosen from a grid on the remaining fifth, for post-processing and layer alike. Prints rows, and
-writes them as CSV.
+number of iterations, with the same crops: alone, with a loss of every pixel (which is what a layer
+sees), and with a CRF layer. The CRF's first parameters are chosen from a grid on the remaining
+fifth, for post-processing and layer alike. Prints rows, and writes them as CSV.
 """
 
 import argparse
@@ -88,10 +88,15 @@ def compared(options, folder):
 
     more = replace(plan, iterations=options.more, rate=0.003, crf_rate=0.01,
                    seed=options.seed + 1)  # fmt: skip
-    for training in ("alone", "joint"):
+    terms = {name: refine[name] for name in ("spatial", "bilateral", "normalization")}
+    # No steps leave the scores as they are, stretched: the loss of every pixel, without a CRF.
+    layers = {
+        "alone": None,
+        "every pixel": CRF(n_classes, training_iterations=0, eval_iterations=0),
+        "joint": CRF(n_classes, **terms),
+    }
+    for training, crf in layers.items():
         load_weights(model, folder / "alone" / CHECKPOINT)
-        terms = {name: refine[name] for name in ("spatial", "bilateral", "normalization")}
-        crf = CRF(n_classes, **terms) if training == "joint" else None
         fit(model, trained_on, more, folder=folder / f"more-{training}", crf=crf, report=report)
         yield from rows(training, validate(model, validation, crf=crf, refine=refine), options)
 

@@ -47,7 +47,7 @@ def validate(
         for index in range(len(source)):
             levels, labels = Sample(*source[index])
             for name, predicted in _predictions(model, crf, levels, arguments).items():
-                counts = found.setdefault(name, Confusion(_n_classes(predicted), ignore_index))
+                counts = found.setdefault(name, Confusion(len(predicted), ignore_index))
                 counts.add(predicted.argmax(0).numpy(), labels.numpy())
     finally:
         for module, was_training in modes:
@@ -87,7 +87,3 @@ def _predictions(
     if crf is not None:
         found["layer"] = crf(scores, levels[None])[0]
     return found
-
-
-def _n_classes(scores: Tensor) -> int:
-    return len(scores)
