@@ -305,6 +305,18 @@ def test_the_last_steps_alone_are_differentiated(rng, name):
     check(problem, solver, tensors, found, starts=starts, first=T - 2)
 
 
+def test_steps_that_are_constant_find_no_slopes_of_sigmas(rng, monkeypatch):
+    apply, calls = _filters.apply, []
+    monkeypatch.setattr(_filters, "apply", lambda *a, **k: calls.append(k) or apply(*a, **k))
+    problem, counts = Problem(rng), []
+    for last in (1, 2):
+        calls.clear()
+        problem.found(SOLVERS["damped"], problem.tensors(), last=last)
+        counts.append(len(calls))
+    n_sigmas = sum(len(set(group)) for group in GROUPS)
+    assert counts[1] - counts[0] == 2 * n_sigmas
+
+
 def counted(monkeypatch):
     """Names of features whose lattices are built from here on."""
     build, names = _filters.lattices_of, []
