@@ -134,7 +134,7 @@ def checked_how(
         normalization,
         accuracy,
         feature_gradient,
-        0.0 if sigma_step == 0 else check.between(where, "sigma_step", sigma_step, zero=False),
+        check.between(where, "sigma_step", sigma_step, zero=True),
     )
 
 

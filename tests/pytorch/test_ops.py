@@ -170,6 +170,14 @@ def test_autocast_works_in_float32(rng):
     assert half.grad.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("solver", ["mean-field", "damped", "frank-wolfe"])
+def test_autocast_leaves_float64_alone(rng, solver):
+    logits, features, couplings = some_tensors(rng, torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = infer(logits, features, couplings, solver=solver)
+    assert found.dtype == torch.float64
+
+
 def test_fake_and_meta_tensors_have_shapes(rng):
     logits, features, couplings = some_tensors(rng)
     found = mean_field(
