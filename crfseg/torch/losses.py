@@ -214,8 +214,7 @@ def _mask(where: str, name: str, value: Any, like: Tensor, size: tuple[int, int]
     fits = whole.ndim == 4 and whole.shape[0] == n_items and whole.shape[1] == 1
     fits = fits and whole.shape[2] == height and whole.shape[3] == width
     arguments.shape(where, name, mask, fits, f"({n_items}, {height}, {width})")
-    values_are_known = not torch.compiler.is_compiling() and mask.device.type != "meta"
-    if values_are_known and bool(((mask != 0) & (mask != 1)).any()):
+    if arguments.has_values(mask) and bool(((mask != 0) & (mask != 1)).any()):
         raise check.invalid(
             where, f"{name} has other values than 0 and 1; expected a mask, such as target == 255"
         )
@@ -229,7 +228,7 @@ def _checked_probs(where: str, probs: Any, image: Any) -> Tensor:
     arguments.tensor(where, "image", image, arguments.LEVELS)
     arguments.shape(where, "probs", probs, probs.ndim == 4 and probs.numel() > 0, "(N, C, H, W)")
     precise: Tensor = probs.to(torch.promote_types(probs.dtype, torch.float32))
-    if torch.compiler.is_compiling() or probs.device.type == "meta":
+    if not arguments.has_values(probs):
         return precise
     low, high = (float(bound) for bound in probs.detach().aminmax())
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from crfseg import _check as check
 from crfseg.solvers import FrankWolfe, MeanField, Solver, resolve
 
+from . import _arguments as arguments
 from . import _refusals as refusals
 from ._batches import How, check_coupling, check_finite, check_sigmas
 from ._messages import Messages
@@ -109,8 +110,8 @@ def not_implicit(where: str, solver: MeanField | FrankWolfe) -> ValueError:
 
 
 def _check_values(where: str, logits: Tensor, model: Model) -> None:
-    """Compiled code looks at shapes alone."""
-    if torch.compiler.is_compiling() or logits.device.type == "meta":
+    """Refuse sigmas, logits and couplings that nothing good comes of, where they have values."""
+    if not arguments.has_values(logits):
         return
     for k, sigmas in enumerate(model.sigmas):
         check_sigmas(where, f"sigmas[{k}]", view(sigmas))
