@@ -163,6 +163,14 @@ class Plan:
         """Remember where it comes to rest."""
         return Plan(iterations, iterations, 1, is_fixed=True, tolerance=tolerance)
 
+    def rows_kept(self, n_points: int, n_vertices: int) -> int:
+        """How many rows of labels there are at once: marginals and unary, sums and messages."""
+        if self.is_fixed:
+            return 2 * (n_points + n_vertices)
+        n_sums = self.differentiated if self.every == 1 else min(self.differentiated, 2)
+        n_marginals = self.differentiated // self.every + 2
+        return n_marginals * n_points + (n_sums + 1) * n_vertices
+
 
 class Tape:
     """A mean field that has run; made by ``unroll`` and ``fixed_point``."""
@@ -200,9 +208,9 @@ class Tape:
             for k, kernel in enumerate(self._kernels)
         ]
         self._what = f"a mean field of shape {values.shape}"
-        n_kept = 2 if plan.is_fixed else plan.differentiated // plan.every + 2
-        n_rows = n_kept * self._n_points // 3
-        memory.require(where, self._what, memory.vertex_bytes(n_rows, self._n_labels))
+        n_vertices = sum(kernel.lattice.n_vertices for kernel in self._kernels)
+        n_rows = plan.rows_kept(self._n_points, n_vertices)
+        memory.require(where, self._what, memory.unary_bytes(n_rows, self._n_labels))
         with memory.explained(where, self._what):
             self._field = core.UnrolledField(
                 self._n_points,

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Bad input to the differentiated mean field: a sentence that names the argument."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from bad_input import LOGITS, POINTS, C, H, W, assert_named, case, put
+from crfseg import _memory
 from crfseg.gradients import Kernel, fixed_point, unroll
 
 KERNEL = Kernel(POINTS, 1.0)
@@ -140,3 +143,21 @@ CASES = [
 @pytest.mark.parametrize(("call", "error", "fragments"), CASES)
 def test_bad_input_is_named(call, error, fragments):
     assert_named(call, error, fragments)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        unroll,
+        functools.partial(unroll, recompute=True),
+        functools.partial(unroll, last=1),
+        fixed_point,
+    ],
+)
+def test_what_is_kept_is_counted_before_it_is_made(rng, monkeypatch, run):
+    """Scattered points have more vertices than there are points, and rows of each are kept."""
+    needed = []
+    monkeypatch.setattr(_memory, "require", lambda *call: needed.append(call[-1]))
+    kernel = Kernel(10 * rng.normal(size=(2000, 5)))
+    tape = run(rng.normal(size=(C, 2000)), [kernel])
+    assert tape.nbytes <= needed[-1]
