@@ -50,6 +50,8 @@ def check_image(
     arguments.shape(where, "image", image, fits, expected)
     if not 1 <= image.shape[1] <= _MOST_CHANNELS:
         raise fault.too_many_dimensions(where, "image", 2 + image.shape[1])
+    if size is None and image.numel() == 0:
+        raise fault.empty(where, "image", tuple(image.shape))
     if arguments.has_values(image) and image.dtype != torch.uint8 and image.numel() > 0:
         _check_levels(where, image)
 
