@@ -369,6 +369,15 @@ def test_labels_that_are_out_of_the_question_stay_finite(rng, name):
         assert tensor.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["entropy, line-search", "euclidean, diminishing"])
+def test_a_common_offset_of_a_point_costs_no_digits(rng, name):
+    problem = Problem(rng)
+    logits, *others = problem.tensors()
+    exact = (logits.detach() * 64).round() / 64
+    expected = problem.found(SOLVERS[name], (exact, *others))
+    assert torch.equal(problem.found(SOLVERS[name], (exact + 2.0**14, *others)), expected)
+
+
 def test_sparsemax_is_the_projection_on_the_simplex(rng):
     scores = rng.normal(size=(B, 7, 50)) * rng.choice([0.1, 1.0, 10.0], (B, 1, 50))
     scores[:, :3, :9] = scores[:, 3:6, :9]  # ties
