@@ -71,6 +71,11 @@ def float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32)
 
 
+def is_flat(array: NDArray[Any]) -> bool:
+    """Whether (C, *spatial) can be seen as (C, N): what is written to a copy would be lost."""
+    return np.may_share_memory(array, array.reshape(len(array), -1))
+
+
 def store(target: NDArray[Any], values: NDArray[np.float32]) -> None:
     """Write finite float32 values into an array of any float dtype."""
     target[...] = float16(values) if target.dtype == np.float16 else values

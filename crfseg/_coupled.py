@@ -108,15 +108,17 @@ class Kernel:
 class Coupling:
     """M(a, b) = -mu(a, b) w(b), what filtered Q of b adds to the logit of a, and the way back."""
 
-    def __init__(self, where: str, kernel: Kernel, n_labels: int) -> None:
+    def __init__(self, where: str, name: str, kernel: Kernel, n_labels: int) -> None:
         self._factor, self._mu = resolve(where, kernel.compatibility, n_labels)
         self._is_none = kernel.compatibility is None
         self._weight = kernel.weight
         if self._weight.shape not in ((), (n_labels,)):
             raise fault.wrong_shape(where, "weight", self._weight.shape, f"() or ({n_labels},)")
-        self.values: NDArray[np.float32] = np.ascontiguousarray(
-            np.broadcast_to(self._agreement() * self._weight, self._shape(n_labels)), np.float32
-        )
+        coupling = np.broadcast_to(self._agreement() * self._weight, self._shape(n_labels))
+        strength = float(np.abs(coupling).max())
+        if strength > fault.STRONGEST:
+            raise fault.too_strong(where, name, strength)
+        self.values: NDArray[np.float32] = np.ascontiguousarray(coupling, np.float32)
 
     def _shape(self, n_labels: int) -> tuple[int, ...]:
         return (n_labels,) if self._mu is None else self._mu.shape

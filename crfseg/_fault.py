@@ -12,6 +12,7 @@ from ._check import invalid, is_path, mistyped, options, show
 
 MOST_DIMENSIONS = 16
 MOST_LABELS = 2**20
+STRONGEST = 1e8  # of weights: beyond, they drown every unary, and float32 differences with them
 
 
 # --- plain values ---------------------------------------------------------------------------------
@@ -329,11 +330,10 @@ def non_finite_feature(where: str, name: str, point: int, value: float) -> Value
     return invalid(where, f"{name} is {show(value)} at point {point}; expected finite values")
 
 
-def too_strong(where: str, term: str, found: float, most: float) -> ValueError:
+def too_strong(where: str, term: str, found: float) -> ValueError:
     """A weight so large that nothing else counts."""
-    return invalid(
-        where, f"{term} weight times compatibility is {found:.3g}; expected at most {most:.0e}"
-    )
+    what = f"{term} weight times compatibility is {found:.3g}"
+    return invalid(where, f"{what}; expected at most {STRONGEST:.0e}")
 
 
 def wrong_solver(where: str, solver: Any, names: Sequence[str]) -> TypeError:

@@ -18,8 +18,6 @@ from .compatibility import Compatibility, resolve
 from .lattice import Accuracy, FeatureAxis, build_lattice
 from .pairwise import Bilateral, Gaussian, Grid, Term
 
-STRONGEST = 1e8  # weights beyond drown every unary, and float32 differences with them
-
 
 @dataclass(slots=True)
 class Kernel:
@@ -161,7 +159,7 @@ def _settle(
     chosen = compatibility if term.compatibility is None else term.compatibility
     factor, mu = resolve(where, chosen, n_labels)
     strength = term.weight * factor * (1.0 if mu is None else float(np.abs(mu).max()))
-    if strength > STRONGEST:
-        raise fault.too_strong(where, type(term).__name__, strength, STRONGEST)
+    if strength > fault.STRONGEST:
+        raise fault.too_strong(where, type(term).__name__, strength)
     normalized = NORMALIZATIONS[term.normalization or normalization]
     return Kernel(term, axes, term.weight * factor, mu, normalized, own_image)

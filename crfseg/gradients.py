@@ -30,7 +30,7 @@ from . import _check as check
 from . import _explain as explain
 from . import _fault as fault
 from . import _memory as memory
-from ._containers import as_array, float32
+from ._containers import as_array, float32, is_flat
 from ._coupled import Coupling, Kernel
 from ._native import NORMALIZATIONS, core, threads_of_call
 from ._sigmas import Probes, by_chain_rule, checked_groups
@@ -163,6 +163,14 @@ class Plan:
         """Remember where it comes to rest."""
         return Plan(iterations, iterations, 1, is_fixed=True, tolerance=tolerance)
 
+    def rows_kept(self, n_points: int, n_vertices: int) -> int:
+        """How many rows of labels there are at once: marginals and unary, sums and messages."""
+        if self.is_fixed:
+            return 2 * (n_points + n_vertices)
+        n_sums = self.differentiated if self.every == 1 else min(self.differentiated, 2)
+        n_marginals = self.differentiated // self.every + 2
+        return n_marginals * n_points + (n_sums + 1) * n_vertices
+
 
 class Tape:
     """A mean field that has run; made by ``unroll`` and ``fixed_point``."""
@@ -195,11 +203,14 @@ class Tape:
         self._threads = threads_of_call(where, threads)
         self._n_labels, self._n_points = values.shape[0], values[0].size
         self._kernels = _check_kernels(where, kernels, self._n_points)
-        self._couplings = [Coupling(where, kernel, self._n_labels) for kernel in self._kernels]
+        self._couplings = [
+            Coupling(where, f"kernels[{k}]", kernel, self._n_labels)
+            for k, kernel in enumerate(self._kernels)
+        ]
         self._what = f"a mean field of shape {values.shape}"
-        n_kept = 2 if plan.is_fixed else plan.differentiated // plan.every + 2
-        n_rows = n_kept * self._n_points // 3
-        memory.require(where, self._what, memory.vertex_bytes(n_rows, self._n_labels))
+        n_vertices = sum(kernel.lattice.n_vertices for kernel in self._kernels)
+        n_rows = plan.rows_kept(self._n_points, n_vertices)
+        memory.require(where, self._what, memory.unary_bytes(n_rows, self._n_labels))
         with memory.explained(where, self._what):
             self._field = core.UnrolledField(
                 self._n_points,
@@ -266,13 +277,14 @@ class Tape:
             tolerance: at a fixed point, stop once the largest entry of a term is below so much of
                 that of the first.
             threads: None for as many as on the way forth.
-            out: float32 array for dLoss by the unary, of its shape; None: a new one.
+            out: float32 array for dLoss by the unary, of its shape, no crop; None: a new one.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.
         """
         where = "Tape.backward"
         upstream = self._upstream(where, gradient)
+        unary = self._target(where, out)
         check.choice(where, "features", features, tuple(_FORMS))
         moving = self._moving(where, features, feature_kernels)
         groups = checked_groups(where, sigmas, self._kernels)
@@ -286,7 +298,6 @@ class Tape:
             )
         with memory.explained(where, self._what):
             probes = Probes(where, self._kernels, groups, share, n_threads)
-            unary = np.empty(self.output.shape, np.float32) if out is None else out
             couplings, moved, products, terms, converged = self._field.back(
                 self._flat(upstream),
                 self._flat(unary),
@@ -320,6 +331,22 @@ class Tape:
             expected = f"{self.output.shape}, that of the output"
             raise fault.wrong_shape(where, "gradient", given.shape, expected)
         return float32(given)
+
+    def _target(self, where: str, out: Any) -> NDArray[np.float32]:
+        if out is None:
+            return np.empty(self.output.shape, np.float32)
+        if not isinstance(out, np.ndarray):
+            raise check.mistyped(where, f"out is {check.show(out)}; expected a numpy array")
+        if out.shape != self.output.shape:
+            expected = f"{self.output.shape}, that of the unary"
+            raise fault.wrong_shape(where, "out", out.shape, expected)
+        if float32(out) is not out:
+            raise fault.wrong_dtype(where, "out", out.dtype, "aligned float32")
+        if not out.flags.writeable or not is_flat(out):
+            raise check.invalid(
+                where, "out is read-only or a crop; expected a writeable array in one piece"
+            )
+        return out
 
     def _moving(self, where: str, features: str | None, chosen: Sequence[int] | None) -> set[int]:
         """The kernels whose features get a gradient."""

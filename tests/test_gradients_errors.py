@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Bad input to the differentiated mean field: a sentence that names the argument."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from bad_input import LOGITS, POINTS, C, H, W, assert_named, case, put
+from crfseg import _memory
 from crfseg.gradients import Kernel, fixed_point, unroll
 
 KERNEL = Kernel(POINTS, 1.0)
@@ -100,6 +103,38 @@ CASES = [
         "sigmas[0] is 2",
     ),
     case("step", lambda: TAPE.backward(LOGITS, sigmas=[[]], step=0.0), ValueError, "step is 0"),
+    case("out's type", lambda: TAPE.backward(LOGITS, out=[1]), TypeError, "out is [1]", "array"),
+    case(
+        "out's shape",
+        lambda: TAPE.backward(LOGITS, out=np.zeros(LOGITS.shape[::-1], np.float32)),
+        ValueError,
+        "out has shape",
+        SHAPE,
+    ),
+    case(
+        "out's dtype",
+        lambda: TAPE.backward(LOGITS, out=np.zeros(LOGITS.shape)),
+        TypeError,
+        "out has dtype float64",
+    ),
+    case(
+        "out that would be written to in a copy",
+        lambda: TAPE.backward(LOGITS, out=np.zeros((C, 2 * H, 2 * W), np.float32)[:, :H, :W]),
+        ValueError,
+        "out is read-only or a crop",
+    ),
+    case(
+        "out that is read-only",
+        lambda: TAPE.backward(LOGITS, out=np.broadcast_to(np.float32(0), LOGITS.shape)),
+        ValueError,
+        "out is read-only or a crop",
+    ),
+    case(
+        "couplings that drown the unary",
+        lambda: unroll(LOGITS, [KERNEL.with_parameters(1e30, np.full(C, 1e30))]),
+        ValueError,
+        "kernels[0] weight times compatibility is 1e+60; expected at most 1e+08",
+    ),
     case("terms", lambda: TAPE.backward(LOGITS, most_terms=0), ValueError, "most_terms is 0"),
     case("end", lambda: TAPE.backward(LOGITS, tolerance=0.0), ValueError, "tolerance is 0"),
 ]
@@ -108,3 +143,21 @@ CASES = [
 @pytest.mark.parametrize(("call", "error", "fragments"), CASES)
 def test_bad_input_is_named(call, error, fragments):
     assert_named(call, error, fragments)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        unroll,
+        functools.partial(unroll, recompute=True),
+        functools.partial(unroll, last=1),
+        fixed_point,
+    ],
+)
+def test_what_is_kept_is_counted_before_it_is_made(rng, monkeypatch, run):
+    """Scattered points have more vertices than there are points, and rows of each are kept."""
+    needed = []
+    monkeypatch.setattr(_memory, "require", lambda *call: needed.append(call[-1]))
+    kernel = Kernel(10 * rng.normal(size=(2000, 5)))
+    tape = run(rng.normal(size=(C, 2000)), [kernel])
+    assert tape.nbytes <= needed[-1]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from crfseg import _check as check
 from crfseg import _fault as fault
@@ -25,12 +26,18 @@ def tensor(where: str, name: str, value: Any, dtypes: Iterable[torch.dtype] = FL
     if value.layout is not torch.strided:
         raise fault.wrong_dtype(where, name, f"{value.dtype} ({value.layout})", "a dense tensor")
     if value.dtype not in dtypes:
-        levels = ", or uint8 levels" if torch.uint8 in dtypes else ""
-        expected = f"float32, float64, float16 or bfloat16{levels}"
-        raise fault.wrong_dtype(where, name, value.dtype, expected)
+        *others, last = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+        raise fault.wrong_dtype(where, name, value.dtype, f"{', '.join(others)} or {last}")
     if value.device.type not in _DEVICES:
         raise fault.on_a_device(where, name, value.device)
     return value
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether values can be looked at: compiled code, meta and fake tensors have shapes alone."""
+    if torch.compiler.is_compiling():
+        return False
+    return tensor.device.type != "meta" and not isinstance(tensor, FakeTensor)
 
 
 def same_device(where: str, first: tuple[str, Any], *others: tuple[str, Any]) -> None:

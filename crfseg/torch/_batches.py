@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfseg import _check as check
+from crfseg import _explain as explain
+from crfseg import _fault as fault
+from crfseg._containers import is_flat
 from crfseg._coupled import Kernel
 from crfseg._crew import n_side_by_side, share_out
 from crfseg._native import get_num_threads
@@ -116,6 +119,8 @@ def forth(where: str, logits: Floats, model: Model, how: How, out: Floats | None
     """Mean field from (B, C, *spatial) logits into ``out``, an array of their shape."""
     for k, sigmas in enumerate(model.sigmas):
         check_sigmas(where, f"sigmas[{k}]", sigmas)
+    for k, coupling in enumerate(model.couplings):
+        check_coupling(where, f"couplings[{k}]", coupling)
     tapes: list[Tape | None] = [None] * len(logits)
     n_kernels = len(model.features)
     shared = {
@@ -126,7 +131,7 @@ def forth(where: str, logits: Floats, model: Model, how: How, out: Floats | None
 
     def work(i: int, threads: int) -> None:
         own = [shared.get(k) or model.kernel(where, k, i, how, threads) for k in range(n_kernels)]
-        place = None if out is None or not _is_flat(out[i]) else out[i]
+        place = None if out is None or not is_flat(out[i]) else out[i]
         form = ("logits", how.output)
         tapes[i] = tape = Tape(
             where, logits[i], own, how.plan, *form, threads, name=f"logits[{i}]", out=place
@@ -146,9 +151,19 @@ def check_sigmas(where: str, name: str, sigmas: Floats) -> None:
         raise check.invalid(where, f"{found}; expected positive finite numbers")
 
 
-def _is_flat(item: Floats) -> bool:
-    """Whether (C, *spatial) can be seen as (C, N), as the native core writes it."""
-    return np.may_share_memory(item, item.reshape(len(item), -1))
+def check_finite(where: str, name: str, values: Floats) -> None:
+    """Raise unless all are."""
+    if not np.isfinite(values).all():
+        raise explain.non_finite(where, name, values)
+
+
+def check_coupling(where: str, name: str, values: Floats) -> None:
+    """Raise unless it is finite, and leaves something for the logits to say."""
+    check_finite(where, name, values)
+    strength = float(np.abs(values).max())
+    if strength > fault.STRONGEST:
+        found = f"{name} reaches {check.show(strength)}"
+        raise check.invalid(where, f"{found}; expected at most {fault.STRONGEST:.0e}")
 
 
 def back(
@@ -163,7 +178,7 @@ def back(
     ]
 
     def work(i: int, threads: int) -> None:
-        place = out[i] if _is_flat(out[i]) else None
+        place = out[i] if is_flat(out[i]) else None
         found[i] = gradients = tapes[i].backward(
             gradient[i],
             features=how.feature_gradient if moving else None,

@@ -121,6 +121,10 @@ def checked_how(
     check.flag(where, "implicit", implicit)
     iterations = check.integer(where, "iterations", iterations, at_least=int(implicit))
     steps = iterations if last is None else check.integer(where, "last", last, at_most=iterations)
+    if implicit and last is not None:
+        raise check.invalid(
+            where, f"last is {last} but implicit is True, which unrolls no steps; expected None"
+        )
     check.flag(where, "recompute", recompute)
     check.choice(where, "output", output, ("logits", "marginals"))
     check_kernel_options(where, normalization, accuracy, feature_gradient)
@@ -134,7 +138,7 @@ def checked_how(
         normalization,
         accuracy,
         feature_gradient,
-        0.0 if sigma_step == 0 else check.between(where, "sigma_step", sigma_step, zero=False),
+        check.between(where, "sigma_step", sigma_step, zero=True),
     )
 
 

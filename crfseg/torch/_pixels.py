@@ -33,7 +33,7 @@ def check_image(
 ) -> None:
     """Refuse images that do not go with N scores of H x W, or are not levels of 0..255.
 
-    Compiled code looks at shapes alone.
+    Without values shapes alone are looked at.
     """
     is_batch = image.ndim == 4 and image.shape[0] == n_items
     expected = f"({n_items}, 3, H, W)"
@@ -50,8 +50,9 @@ def check_image(
     arguments.shape(where, "image", image, fits, expected)
     if not 1 <= image.shape[1] <= _MOST_CHANNELS:
         raise fault.too_many_dimensions(where, "image", 2 + image.shape[1])
-    is_fake = torch.compiler.is_compiling() or image.device.type == "meta"
-    if not is_fake and image.dtype != torch.uint8 and image.numel() > 0:
+    if size is None and image.numel() == 0:
+        raise fault.empty(where, "image", tuple(image.shape))
+    if arguments.has_values(image) and image.dtype != torch.uint8 and image.numel() > 0:
         _check_levels(where, image)
 
 

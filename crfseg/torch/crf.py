@@ -129,7 +129,7 @@ class CRF(nn.Module):
         self.implicit = check.flag(_WHERE, "implicit", implicit)
         self.last = None if last is None else check.integer(_WHERE, "last", last)
         self.image_gradient = check.choice(_WHERE, "image_gradient", image_gradient, (None, *FORMS))
-        self.sigma_step = check.non_negative(_WHERE, "sigma_step", sigma_step)
+        self.sigma_step = check.between(_WHERE, "sigma_step", sigma_step, zero=True)
         self.solver = resolve(_WHERE, solver)
         if self.implicit and self.solver != MeanField():
             raise not_implicit(_WHERE, self.solver)

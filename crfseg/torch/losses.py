@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crfseg import _check as check
+from crfseg.lattice import ACCURACIES
 
 from . import _arguments as arguments
 from ._pixels import bilateral_features, check_image
@@ -52,7 +53,7 @@ class DenseCRFLoss(nn.Module):
         self.sigma_rgb = check.positive(where, "sigma_rgb", sigma_rgb)
         self.weight = check.finite(where, "weight", weight)
         self.scale = check.positive(where, "scale", scale)
-        self.accuracy = accuracy
+        self.accuracy = check.choice(where, "accuracy", accuracy, tuple(ACCURACIES))
 
     def forward(self, probs: Tensor, image: Tensor, roi: Tensor | None = None) -> Tensor:
         """The loss of a batch.
@@ -67,7 +68,7 @@ class DenseCRFLoss(nn.Module):
             TypeError, ValueError: if an argument is not as described.
         """
         where = "DenseCRFLoss"
-        _check_probs(where, probs, image)
+        probs = _checked_probs(where, probs, image)
         height, width = probs.shape[2:]
         check_image(where, image, len(probs), (height, width))
         inside = None if roi is None else _mask(where, "roi", roi, probs, (height, width))
@@ -127,7 +128,7 @@ class GatedCRFLoss(nn.Module):
         self.sigma_xy = check.positive(where, "sigma_xy", sigma_xy)
         self.sigma_rgb = check.positive(where, "sigma_rgb", sigma_rgb)
         self.weight = check.finite(where, "weight", weight)
-        self.accuracy = accuracy
+        self.accuracy = check.choice(where, "accuracy", accuracy, tuple(ACCURACIES))
         self.exclude_self = check.flag(where, "exclude_self", exclude_self)
 
     def forward(
@@ -153,7 +154,7 @@ class GatedCRFLoss(nn.Module):
             TypeError, ValueError: if an argument is not as described.
         """
         where = "GatedCRFLoss"
-        _check_probs(where, probs, image)
+        probs = _checked_probs(where, probs, image)
         check_image(where, image, len(probs))
         if image.requires_grad:
             raise check.invalid(
@@ -213,22 +214,24 @@ def _mask(where: str, name: str, value: Any, like: Tensor, size: tuple[int, int]
     fits = whole.ndim == 4 and whole.shape[0] == n_items and whole.shape[1] == 1
     fits = fits and whole.shape[2] == height and whole.shape[3] == width
     arguments.shape(where, name, mask, fits, f"({n_items}, {height}, {width})")
-    values_are_known = not torch.compiler.is_compiling() and mask.device.type != "meta"
-    if values_are_known and bool(((mask != 0) & (mask != 1)).any()):
+    if arguments.has_values(mask) and bool(((mask != 0) & (mask != 1)).any()):
         raise check.invalid(
             where, f"{name} has other values than 0 and 1; expected a mask, such as target == 255"
         )
     return whole.to(torch.float32)
 
 
-def _check_probs(where: str, probs: Any, image: Any) -> None:
+def _checked_probs(where: str, probs: Any, image: Any) -> Tensor:
+    """Probabilities in float32 at least: sums over pixels are beyond half precision."""
     arguments.same_device(where, ("probs", probs), ("image", image))
     arguments.tensor(where, "probs", probs)
     arguments.tensor(where, "image", image, arguments.LEVELS)
     arguments.shape(where, "probs", probs, probs.ndim == 4 and probs.numel() > 0, "(N, C, H, W)")
-    if torch.compiler.is_compiling() or probs.device.type == "meta":
-        return
+    precise: Tensor = probs.to(torch.promote_types(probs.dtype, torch.float32))
+    if not arguments.has_values(probs):
+        return precise
     low, high = (float(bound) for bound in probs.detach().aminmax())
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         found = f"probs has values from {low:.3g} to {high:.3g}"
         raise check.invalid(where, f"{found}; expected probabilities, as softmax gives them")
+    return precise

@@ -9,17 +9,16 @@ field without damping is an op of its own.
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from crfseg import _check as check
-from crfseg import _explain as explain
 from crfseg.solvers import FrankWolfe, MeanField, Solver, resolve
 
+from . import _arguments as arguments
 from . import _refusals as refusals
-from ._batches import How, check_sigmas
+from ._batches import How, check_coupling, check_finite, check_sigmas
 from ._messages import Messages
 from ._model import Model, checked_how, checked_model
 from ._views import view
@@ -94,6 +93,10 @@ def infer(
         return unrolled(where, logits, model, how)
     if implicit:
         raise not_implicit(where, chosen)
+    if how.last == 0 and how.iterations > 0:
+        raise check.invalid(
+            where, f"last is 0 but solver is {chosen}, whose every step counts; expected at least 1"
+        )
     refusals.check_transforms(where, logits, *model.tensors)
     _check_values(where, logits, model)
     return _solved(where, logits, model, how, chosen)
@@ -107,23 +110,24 @@ def not_implicit(where: str, solver: MeanField | FrankWolfe) -> ValueError:
 
 
 def _check_values(where: str, logits: Tensor, model: Model) -> None:
-    """Compiled code looks at shapes alone."""
-    if torch.compiler.is_compiling() or logits.device.type == "meta":
+    """Refuse sigmas, logits and couplings that nothing good comes of, where they have values."""
+    if not arguments.has_values(logits):
         return
     for k, sigmas in enumerate(model.sigmas):
         check_sigmas(where, f"sigmas[{k}]", view(sigmas))
-    named = [(f"logits[{i}]", item) for i, item in enumerate(view(logits))]
-    named += [(f"couplings[{k}]", view(one)) for k, one in enumerate(model.couplings)]
-    for name, values in named:
-        if not np.isfinite(values).all():
-            raise explain.non_finite(where, name, values)
+    for i, item in enumerate(view(logits)):
+        check_finite(where, f"logits[{i}]", item)
+    for k, coupling in enumerate(model.couplings):
+        check_coupling(where, f"couplings[{k}]", view(coupling))
 
 
 def _solved(
     where: str, logits: Tensor, model: Model, how: How, solver: MeanField | FrankWolfe
 ) -> Tensor:
     kind = "cpu" if logits.device.type == "meta" else logits.device.type
-    dtype = torch.float32 if torch.is_autocast_enabled(kind) else logits.dtype
+    # As ops under autocast: float64 stays.
+    is_cast = torch.is_autocast_enabled(kind) and logits.dtype != torch.float64
+    dtype = torch.float32 if is_cast else logits.dtype
     with torch.autocast(kind, enabled=False):
         given = logits.to(torch.float32).flatten(2).mT.contiguous()
         messages = Messages(where, model, how)

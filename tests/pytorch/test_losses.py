@@ -166,6 +166,19 @@ def test_half_precision_probabilities(rng):
         assert half.grad.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("loss", [DenseCRFLoss(9.0, 30.0), GatedCRFLoss(exclude_self=False)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_over_many_pixels_are_beyond_half_precision(loss, dtype):
+    """There are more of them than float16 has numbers for."""
+    probs = torch.full((1, 2, 260, 260), 0.5, dtype=dtype, requires_grad=True)
+    image = torch.full((1, 3, 260, 260), 7.0)
+    value = loss(probs, image)
+    value.backward()
+    assert value.item() == pytest.approx(loss(probs.float(), image).item(), rel=1e-6)
+    assert probs.grad.dtype == dtype
+    assert probs.grad.isfinite().all()
+
+
 def test_they_say_what_they_are():
     assert repr(DenseCRFLoss()) == (
         "DenseCRFLoss(sigma_xy=100.0, sigma_rgb=15.0, weight=1e-07, scale=0.5)"

@@ -6,8 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402 - needs torch
+
+from crfseg.torch import CRF, DenseCRFLoss, GatedCRFLoss, infer, mean_field  # noqa: E402
 from crfseg.torch import filter as filter_of  # noqa: E402 - needs torch
-from crfseg.torch import infer, mean_field  # noqa: E402 - needs torch
 
 B, C, H, W, T = 2, 3, 4, 5, 2
 OPS = torch.ops.crfseg
@@ -170,7 +172,36 @@ def test_autocast_works_in_float32(rng):
     assert half.grad.dtype == torch.bfloat16
 
 
-def test_fake_and_meta_tensors_have_shapes(rng):
+@pytest.mark.parametrize("solver", ["mean-field", "damped", "frank-wolfe"])
+def test_autocast_leaves_float64_alone(rng, solver):
+    logits, features, couplings = some_tensors(rng, torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = infer(logits, features, couplings, solver=solver)
+    assert found.dtype == torch.float64
+
+
+LAYERS = {
+    "mean field": CRF(C),
+    "damped": CRF(C, solver="damped"),
+    "dense loss": lambda logits, image: DenseCRFLoss()(logits.softmax(1), image, image[:, 0] > 9),
+    "gated loss": lambda logits, image: GatedCRFLoss()(
+        logits.softmax(1), image, source=image[:, 0] > 9
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_fake_tensors_have_shapes(rng, name):
+    """As those have that count operations or plan memory without computing anything."""
+    logits, image = torch.randn(B, C, H, W), 255 * torch.rand(B, 3, H, W)
+    expected = LAYERS[name](logits, image)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        found = LAYERS[name](mode.from_tensor(logits), mode.from_tensor(image))
+    assert isinstance(found, FakeTensor)
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+def test_meta_tensors_have_shapes(rng):
     logits, features, couplings = some_tensors(rng)
     found = mean_field(
         logits.detach().to("meta"),

@@ -305,6 +305,18 @@ def test_the_last_steps_alone_are_differentiated(rng, name):
     check(problem, solver, tensors, found, starts=starts, first=T - 2)
 
 
+def test_steps_that_are_constant_find_no_slopes_of_sigmas(rng, monkeypatch):
+    apply, calls = _filters.apply, []
+    monkeypatch.setattr(_filters, "apply", lambda *a, **k: calls.append(k) or apply(*a, **k))
+    problem, counts = Problem(rng), []
+    for last in (1, 2):
+        calls.clear()
+        problem.found(SOLVERS["damped"], problem.tensors(), last=last)
+        counts.append(len(calls))
+    n_sigmas = sum(len(set(group)) for group in GROUPS)
+    assert counts[1] - counts[0] == 2 * n_sigmas
+
+
 def counted(monkeypatch):
     """Names of features whose lattices are built from here on."""
     build, names = _filters.lattices_of, []
@@ -355,6 +367,15 @@ def test_labels_that_are_out_of_the_question_stay_finite(rng, name):
     found.backward(torch.from_numpy(problem.gradient))
     for tensor in (found, tensors[0].grad, *(t.grad for one in tensors[1:] for t in one)):
         assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["entropy, line-search", "euclidean, diminishing"])
+def test_a_common_offset_of_a_point_costs_no_digits(rng, name):
+    problem = Problem(rng)
+    logits, *others = problem.tensors()
+    exact = (logits.detach() * 64).round() / 64
+    expected = problem.found(SOLVERS[name], (exact, *others))
+    assert torch.equal(problem.found(SOLVERS[name], (exact + 2.0**14, *others)), expected)
 
 
 def test_sparsemax_is_the_projection_on_the_simplex(rng):

@@ -123,6 +123,26 @@ CASES = {
         ValueError,
         "couplings has 0 entries; expected 1",
     ),
+    "coupling not finite": (
+        field,
+        {"couplings": [COUPLING / 0]},
+        ValueError,
+        r"\[mean_field\] couplings\[0\] has inf",
+    ),
+    "strong coupling": (
+        field,
+        {"couplings": [1e9 + COUPLING]},
+        ValueError,
+        r"couplings\[0\] reaches 1e\+09; expected at most 1e\+08",
+    ),
+    "other solver's strong coupling": (
+        damped,
+        {"couplings": [1e9 + COUPLING]},
+        ValueError,
+        r"\[infer\] couplings\[0\] reaches 1e\+09; expected at most 1e\+08",
+    ),
+    "last at rest": (field, {"implicit": True, "last": 1}, ValueError, "last is 1 but implicit"),
+    "no last step": (damped, {"last": 0}, ValueError, r"\[infer\] last is 0 but solver is Mean"),
     "sigmas missing": (field, {"sigmas": []}, ValueError, "sigmas has 0 entries; expected 1"),
     "sigma's shape": (field, {"sigmas": [rand(())]}, ValueError, r"sigmas\[0\] has shape \(\)"),
     "sigma of zero": (
@@ -159,7 +179,7 @@ CASES = {
         field,
         {"sigma_step": 1.5},
         ValueError,
-        "sigma_step is 1.5; expected a number above 0",
+        "sigma_step is 1.5; expected a number of at least 0",
     ),
     # other solvers
     "solver": (damped, {"solver": "x"}, ValueError, r"^\[infer\] solver is 'x'; expected 'mean-f"),
@@ -304,6 +324,7 @@ CASES = {
         ValueError,
         "bilateral sigma_xy is 0; expected a po",
     ),
+    "sigma_step": (lambda: CRF(C, sigma_step=2), {}, ValueError, r"\[CRF\] sigma_step is 2; expec"),
     "weights": (layer, {"weights": "full"}, ValueError, "weights is 'full'; expected 'scalar'"),
     # the losses
     "logits for probs": (
@@ -327,6 +348,15 @@ CASES = {
     ),
     "loss's image": (dense, {"image": IMAGE[0]}, ValueError, r"\[DenseCRFLoss\] image has shape"),
     "loss's unit image": (dense, {"image": IMAGE / 255}, ValueError, "image has values from"),
+    "dense accuracy": (lambda: DenseCRFLoss(accuracy=""), {}, ValueError, r"\[D.*accuracy is ''"),
+    "gated accuracy": (lambda: GatedCRFLoss(accuracy=""), {}, ValueError, r"\[G.*accuracy is ''"),
+    "gated loss's empty image": (gated, {"image": IMAGE[:, :, :0]}, ValueError, "image is empty"),
+    "gate's dtype": (
+        gated,
+        {"source": torch.ones(N, H, W, dtype=torch.int32)},
+        TypeError,
+        "source has dtype torch.int32; expected .*uint8, bool or int64",
+    ),
     "gate's shape": (gated, {"source": torch.ones(N, 1, 2)}, ValueError, "source has shape"),
     "gated image": (
         gated,

@@ -14,7 +14,6 @@ from crfseg import _fault as fault
 from crfseg import _memory as memory
 from crfseg import cache
 from crfseg._containers import as_array
-from crfseg._kernels import STRONGEST
 from crfseg._native import core
 from crfseg.lattice import (
     ACCURACIES,
@@ -105,8 +104,8 @@ def read_compat(where: str, compat: Any, n_labels: int) -> Compat:
 
 
 def _refuse_strong(where: str, strength: float) -> None:
-    if strength > STRONGEST:
-        raise fault.too_strong(where, "the pairwise", strength, STRONGEST)
+    if strength > fault.STRONGEST:
+        raise fault.too_strong(where, "the pairwise", strength)
 
 
 def lattice_of_points(where: str, features: Any, n_points: int, threads: int) -> core.Lattice:
