@@ -45,6 +45,8 @@ def check_image(
         is_last = is_batch and image.shape[1] == height and image.shape[2] == width
         if is_last and not fits:
             expected += ": image.permute(0, 3, 1, 2) has the channels first"
+        elif is_batch and not fits:
+            expected += ", the size of the scores (torch.nn.functional.interpolate stretches them)"
     if image.ndim == 3:
         expected += ": image[None] is a batch of one"
     arguments.shape(where, "image", image, fits, expected)

@@ -299,6 +299,15 @@ def test_files_that_are_no_archives_are_refused(tmp_path, name):
         load_weights(deeplab_v1(width=1), tmp_path / "none.pth")
 
 
+def test_what_is_to_be_saved_is_said_where_a_pickled_model_was(tmp_path):
+    model = deeplab_v1(width=1)
+    torch.save(model, tmp_path / "whole.pth")
+    with pytest.raises(ValueError, match=re.escape("torch.save(model.state_dict(), path)")):
+        load_weights(model, tmp_path / "whole.pth")
+    with pytest.raises(TypeError, match=r"OrderedDict.*load_state_dict"):
+        load_weights(model, model.state_dict())
+
+
 def test_other_preprocessing_is_refused(tmp_path):
     for load in (load_weights, load_imagenet_weights):
         with pytest.raises(ValueError, match=rf"\[{load.__name__}\] preprocessing is 'rgb'"):

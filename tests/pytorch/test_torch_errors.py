@@ -277,6 +277,12 @@ CASES = {
         r"logits has shape \(2, 4, 4, 5\)",
     ),
     "image's batch": (layer, {"image": IMAGE[:1]}, ValueError, r"image has shape \(1, 3, 4, 5\)"),
+    "coarse logits": (
+        layer,
+        {"image": IMAGE.repeat(1, 1, 8, 8)},
+        ValueError,
+        r"expected \(2, 3, 4, 5\), the size of the scores \(torch.nn.functional.interpolate",
+    ),
     "image's size": (layer, {"image": rand(N, 3, 5, 5)}, ValueError, r"expected \(2, 3, 4, 5\)"),
     "image's dtype": (
         layer,

@@ -9,6 +9,7 @@ import math
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zipfile import BadZipFile
@@ -143,15 +144,25 @@ def to_caffe_input(
 
 
 def _read(where: str, path: str | Path) -> dict[str, Tensor]:
+    if not isinstance(path, str | PathLike):
+        raise check.mistyped(
+            where,
+            f"path is of type {type(path).__name__}; expected the name of a file "
+            "(model.load_state_dict() takes a state dict)",
+        )
     try:
         if Path(path).suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        reason = str(error).split("\n")[0]
+        expected = (
+            "an archive of arrays, as numpy.savez() writes"
+            if Path(path).suffix == ".npz"
+            else "a state dict, as torch.save(model.state_dict(), path) writes, no pickled model"
+        )
         raise check.invalid(
-            where, f"{path} cannot be read as weights alone ({reason}); expected a state dict"
+            where, f"{path} cannot be read as weights alone; expected {expected}"
         ) from error
     return _state(where, path, content)
 
