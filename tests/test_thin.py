@@ -9,6 +9,7 @@ from crfseg import _thin
 
 SIZE = (40, 60)
 STRONG = {"spatial": (3.0, 6.0), "bilateral": (30.0, 13.0, 10.0)}
+UNHELD = {"keep_thin": 0, **STRONG}
 
 
 def slow_thin(labels, side):
@@ -59,7 +60,7 @@ def scene(contrast=0):
 
 def test_what_is_thin_is_kept_and_the_rest_refined():
     probs, image, labels = scene()
-    erased = crfseg.refine(probs, image, returns="labels", **STRONG)
+    erased = crfseg.refine(probs, image, returns="labels", **UNHELD)
     kept = crfseg.refine(probs, image, returns="labels", keep_thin=21, **STRONG)
     pole = labels == 2
     assert not (erased == 2).any()
@@ -110,13 +111,13 @@ def test_masks_coarse_scores_and_batches_are_held_too():
     probs, image, labels = scene()
     p = np.where(labels == 2, 0.6, 0.4).astype(np.float32)
     for mask in (p, labels == 2):
-        options = {"kind": "mask", "returns": "labels", "confidence": 0.6, **STRONG}
+        options = {"kind": "mask", "returns": "labels", "confidence": 0.6, **UNHELD}
         assert not crfseg.refine(mask, image, **options).any()
-        assert (crfseg.refine(mask, image, keep_thin=21, **options)[labels == 2] == 1).mean() > 0.9
+        held = crfseg.refine(mask, image, **{**options, "keep_thin": 21})
+        assert (held[labels == 2] == 1).mean() > 0.9
     coarse = probs[:, 2::4, 2::4]
-    options = {"upsample": "half-pixel", "layout": "CHW", "returns": "labels", **STRONG}
-    found = crfseg.refine(coarse, image, keep_thin=21, **options)
-    assert 2 in found
+    options = {"upsample": "half-pixel", "layout": "CHW", "returns": "labels", **UNHELD}
+    assert 2 in crfseg.refine(coarse, image, **{**options, "keep_thin": 21})
     assert 2 not in crfseg.refine(coarse, image, **options)
     both = crfseg.refine(np.stack([probs] * 3), [image] * 3, keep_thin=21, threads=2, **STRONG)
     one = crfseg.refine(probs, image, keep_thin=21, **STRONG)
@@ -142,11 +143,12 @@ def test_scores_are_held_by_default_and_hard_labels_are_not():
     probs, image, labels = scene()
     plain = crfseg.refine(probs, image)
     np.testing.assert_array_equal(plain, crfseg.refine(probs, image, keep_thin=21, **STRONG))
+    np.testing.assert_array_equal(plain, crfseg.refine(probs, image, **STRONG))
     assert (plain.argmax(0)[labels == 2] == 2).mean() > 0.9
     for x in (labels, labels == 2):
-        unheld = crfseg.refine(x, image, keep_thin=0, **STRONG)
+        unheld = crfseg.refine(x, image, **UNHELD)
         np.testing.assert_array_equal(crfseg.refine(x, image), unheld)
-    for given in ({"spatial": (3, 6)}, {"bilateral": (30, 13, 10)}, {"spatial": None}):
+    for given in ({"spatial": (3, 5)}, {"bilateral": (30, 13, 9)}, {"spatial": None}):
         unheld = crfseg.refine(probs, image, keep_thin=0, **given)
         np.testing.assert_array_equal(crfseg.refine(probs, image, **given), unheld)
     customary = crfseg.refine(probs, image, spatial=(3, 3), bilateral=(80, 13, 10))

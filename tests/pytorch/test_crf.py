@@ -209,7 +209,8 @@ def test_one_class_is_refused_and_two_are_a_foreground(rng):
     logits, image = some_batch(rng)
     x = logits[:, :1].detach()
     found = CRF(2, output="marginals").eval()(torch.cat([0 * x, x], 1), image)
-    expected = crfseg.refine(x[:, 0].sigmoid(), image.permute(0, 2, 3, 1), kind="mask")
+    foreground, pictures = x[:, 0].sigmoid(), image.permute(0, 2, 3, 1)
+    expected = crfseg.refine(foreground, pictures, kind="mask", **crfseg.CUSTOMARY)
     torch.testing.assert_close(found[:, 1].detach(), expected, rtol=0, atol=1e-4)
 
 

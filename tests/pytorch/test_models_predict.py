@@ -122,7 +122,8 @@ def test_parameters_of_ones_own_go_before_the_published(rng):
     model, photo = some_network(), some_photo(rng)
     probs = model.predict(photo, crf=False, returns="probs")
     own = {"bilateral": (20, 10, 2), "iterations": 3}
-    expected = crfseg.refine(probs, photo, layout="CHW", normalization="after", **own)
+    published = {"spatial": (3, 3), "normalization": "after"}
+    expected = crfseg.refine(probs, photo, layout="CHW", **published, **own)
     np.testing.assert_array_equal(model.predict(photo, crf=own, returns="probs"), expected)
     assert np.abs(expected - model.predict(photo, returns="probs")).max() > 1e-3
 
