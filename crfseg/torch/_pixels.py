@@ -8,6 +8,7 @@ from crfseg import _check as check
 from crfseg import _fault as fault
 
 from . import _arguments as arguments
+from . import _refusals as refusals
 
 _MOST_CHANNELS = fault.MOST_DIMENSIONS - 2
 
@@ -54,6 +55,7 @@ def check_image(
         raise fault.too_many_dimensions(where, "image", 2 + image.shape[1])
     if size is None and image.numel() == 0:
         raise fault.empty(where, "image", tuple(image.shape))
+    refusals.check_transforms(where, image)  # which cannot say what values there are
     if arguments.has_values(image) and image.dtype != torch.uint8 and image.numel() > 0:
         _check_levels(where, image)
 

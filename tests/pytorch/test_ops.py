@@ -234,6 +234,13 @@ def test_transforms_are_refused(rng, name):
         REFUSED[name](lambda x: infer(x, features, couplings, solver="damped"), logits.detach())
 
 
+@pytest.mark.parametrize("layer", [CRF(3), DenseCRFLoss()])
+def test_vmap_over_images_is_refused(layer):
+    scores, images = torch.full((1, 3, 4, 5), 1 / 3), torch.full((2, 1, 3, 4, 5), 90.0)
+    with pytest.raises(NotImplementedError, match=r"torch.vmap are not supported"):
+        torch.vmap(lambda image: layer(scores, image))(images)
+
+
 @pytest.mark.parametrize("function", [run, run_filter])
 def test_forward_mode_is_refused(rng, function):
     logits, features, couplings = some_tensors(rng)
