@@ -30,7 +30,8 @@ class Unaries:
     """The unary half of a model, for every item of x.
 
     Values of labels and masks are looked at here; those of scores when they are read, by the same
-    pass that converts them. Nothing that has a value for every label of every pixel is made.
+    pass that converts them. Nothing that has a value for every label of every pixel is made, unless
+    thin structures are held.
     """
 
     def __init__(

@@ -104,10 +104,12 @@ class Found(NamedTuple):
     converged: bool
 
 
-def each_item(n_items: int, work: Callable[[int, int], None]) -> None:
+def each_item(
+    n_items: int, work: Callable[[int, int], None], *, spares_memory: bool = False
+) -> None:
     """Call ``work(item, threads)`` for all: side by side where there are enough, else in turn."""
     threads = get_num_threads()
-    workers = min(n_items, threads)
+    workers = 0 if spares_memory else min(n_items, threads)
     first = n_side_by_side(n_items, workers) if 2 * workers > threads else 0
     if first:
         share_out(first, workers, lambda: lambda i: work(i, 1))
@@ -191,7 +193,7 @@ def back(
         if place is None:
             out[i] = gradients.unary
 
-    each_item(len(tapes), work)
+    each_item(len(tapes), work, spares_memory=how.recompute)
     # Added up in the order of the items, whoever came first.
     done = [gradients for gradients in found if gradients is not None]
     by_kernel = [[gradients.kernels[k] for gradients in done] for k in range(len(groups))]
