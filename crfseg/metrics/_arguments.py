@@ -59,6 +59,18 @@ def pair(where: str, prediction: Any, target: Any) -> tuple[Labels, Labels]:
     return predicted, true
 
 
+def pair_of_maps(
+    where: str, prediction: Any, target: Any, num_classes: int, ignore_index: int | None
+) -> tuple[Labels, Labels, Mask | None]:
+    """(H, W) labels of one shape and range, and the pixels that count; None where all do."""
+    predicted = map_of_labels(where, "prediction", prediction)
+    true = map_of_labels(where, "target", target)
+    same_shape(where, "prediction", predicted, true)
+    counts = counted(where, true, ignore_index)
+    in_range(where, predicted, true, num_classes, ignore_index, counts)
+    return predicted, true, counts
+
+
 def counted(
     where: str, target: NDArray[Any], ignore_index: int | None, mask: Any = None
 ) -> Mask | None:

@@ -159,11 +159,9 @@ class BandConfusion:
             ValueError: if the shapes differ, or a label that counts is not one of 0 .. C - 1.
         """
         where = "BandConfusion.add"
-        predicted = arguments.map_of_labels(where, "prediction", prediction)
-        true = arguments.map_of_labels(where, "target", target)
-        arguments.same_shape(where, "prediction", predicted, true)
-        counts = arguments.counted(where, true, self.ignore_index)
-        arguments.in_range(where, predicted, true, self.num_classes, self.ignore_index, counts)
+        predicted, true, counts = arguments.pair_of_maps(
+            where, prediction, target, self.num_classes, self.ignore_index
+        )
         furthest = self.widths[-1]
         distance = distance_to(self._seeds(true), furthest)
         near = distance <= furthest if counts is None else counts & (distance <= furthest)

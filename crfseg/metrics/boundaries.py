@@ -67,11 +67,9 @@ class BoundaryIoU:
     def add(self, prediction: Any, target: Any) -> "BoundaryIoU":
         """Count one image: (H, W) integers, both."""
         where = "BoundaryIoU.add"
-        predicted = arguments.map_of_labels(where, "prediction", prediction)
-        true = arguments.map_of_labels(where, "target", target)
-        arguments.same_shape(where, "prediction", predicted, true)
-        counts = arguments.counted(where, true, self.ignore_index)
-        arguments.in_range(where, predicted, true, self.num_classes, self.ignore_index, counts)
+        predicted, true, counts = arguments.pair_of_maps(
+            where, prediction, target, self.num_classes, self.ignore_index
+        )
         everywhere = np.ones(true.shape, bool) if counts is None else counts
         agreeing = np.where(everywhere, true, predicted)
         width = _width(where, self.dilation_ratio, true.shape)
