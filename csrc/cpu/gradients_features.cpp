@@ -8,7 +8,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
 #include "cpu/gradients_kernel.h"
-#include "cpu/key_layout.h"
+#include "cpu/simplex_frame.h"
 #include "math/permutohedral.h"
 #include "parallel.h"
 
@@ -72,7 +72,7 @@ void each_simplex(const kernels::SimplexFrame& frame, const Features& features, 
 
 kernels::SimplexFrame frame_of(const Lattice& lattice) {
   const float nowhere[permutohedral::max_dim] = {};
-  return KeyRanges::of(lattice.dim, lattice.passes, 0, nowhere, nowhere).frame(false);
+  return simplex_frame(KeyRanges::of(lattice.dim, lattice.passes, 0, nowhere, nowhere), false);
 }
 
 // What every corner's weight is worth becomes what a step along every feature is: E^T of what steps

@@ -15,10 +15,11 @@
 #pragma once
 
 #if defined(__CUDACC__)
-#define CRFSEG_HD __host__ __device__ static inline
+#define CRFSEG_HD_MEMBER __host__ __device__
 #else
-#define CRFSEG_HD static inline
+#define CRFSEG_HD_MEMBER
 #endif
+#define CRFSEG_HD CRFSEG_HD_MEMBER static inline
 
 namespace crfseg {
 namespace permutohedral {

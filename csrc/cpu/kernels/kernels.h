@@ -27,7 +27,7 @@ constexpr float smallest = 8.2718061e-25F;
 constexpr float log2_least_start = -72.0F, log2_impossible = -1000.0F;
 constexpr float log2_largest = 48.0F;
 
-// How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of
+// How points are elevated and vertices packed (math/key_layout.h): what find_simplices must know of
 // it.
 struct SimplexFrame {
   int dim;
