@@ -21,19 +21,15 @@
 #include <vector>
 
 #include "buffer.h"
+#include "kinds.h"
 #include "math/blur_shape.h"
 #include "view.h"
 
 namespace crfseg {
 
-// K~ for n = K 1: none K, before K n^-1, after n^-1 K (K&K 2011), symmetric n^-1/2 K n^-1/2 (2013).
-enum class Normalization : int { none = 0, before = 1, after = 2, symmetric = 3 };
-
 constexpr int max_passes = 8;
 
 struct BlurPlan;  // cpu/blur_plan.h
-
-enum class ChannelType : int { uint8, uint16, float32 };
 
 // Points row by row, whose features are x, y and the channels (height, width, n_channels) of each,
 // times inverse sigmas (2 + n_channels).

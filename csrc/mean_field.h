@@ -16,14 +16,12 @@
 #include <vector>
 
 #include "buffer.h"
+#include "kinds.h"
 #include "lattice.h"
 #include "solver.h"
 #include "view.h"
 
 namespace crfseg {
-
-// foreground: the probability of label 1 of two, and nothing of label 0.
-enum class UnaryKind : int { energies, probabilities, logits, foreground };
 
 // How coarse scores, row by row, lie on an image: bilinearly (cpu/taps.h).
 struct CoarseGrid {
