@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "compatibility.h"
 #include "kinds.h"
 #include "lattice.h"
 #include "solver.h"
@@ -66,12 +67,6 @@ struct UnarySupply {
   std::shared_ptr<const HardLabels> labels{};
 
   kernels::UnarySource strip(const Strips& strips, std::int64_t s, int width) const;
-};
-
-// mu(a, b): Potts [a != b]; a vector v stands for -diag(v); or a full matrix, row a, column b.
-struct Compatibility {
-  enum class Kind { potts, vector, matrix } kind = Kind::potts;
-  std::vector<float> values;
 };
 
 struct InferenceOptions {

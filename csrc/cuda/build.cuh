@@ -69,8 +69,7 @@ CRFSEG_DEVICE bool load_features(const Points& points, std::int64_t item, std::i
     feature[1] = static_cast<float>(point / points.width) * points.inverse_sigmas[1];
     CRFSEG_UNROLL
     for (int axis = 2; axis < dim; ++axis) {
-      feature[axis] =
-          channel(points, at * (dim - 2) + axis - 2) * points.inverse_sigmas[axis];
+      feature[axis] = channel(points, at * (dim - 2) + axis - 2) * points.inverse_sigmas[axis];
     }
   }
   bool within = true;
@@ -271,9 +270,9 @@ CRFSEG_KERNEL number_vertices(std::int64_t n_rows, const Key* key, const std::ui
 }
 
 // From rows of tiles to vertices.
-CRFSEG_KERNEL name_corners(std::int64_t n_tiles, std::int64_t stride,
-                           std::int64_t room, const std::uint32_t* row_begin,
-                           const std::uint32_t* row_vertex, std::uint32_t* corner) {
+CRFSEG_KERNEL name_corners(std::int64_t n_tiles, std::int64_t stride, std::int64_t room,
+                           const std::uint32_t* row_begin, const std::uint32_t* row_vertex,
+                           std::uint32_t* corner) {
   for (std::int64_t tile = block_index(); tile < n_tiles; tile += grid_size()) {
     for (std::int64_t i = thread_index(); i < stride; i += block_size()) {
       std::uint32_t* at = corner + tile * stride + i;
@@ -357,11 +356,12 @@ CRFSEG_KERNEL list_missing(CRFSEG_CONSTANT KeyLayout<Key> layout, std::int64_t n
   }
 }
 
-// In how many runs the rows of every vertex are summed.
+// In how many runs the rows of every vertex are summed: one at least, which gives filled vertices a
+// value.
 CRFSEG_KERNEL count_runs(std::int64_t n, const std::uint32_t* vertex_begin, std::uint32_t* count) {
   for (std::int64_t v = grid_first(); v < n; v += grid_stride()) {
     const std::uint32_t rows = vertex_begin[v + 1] - vertex_begin[v];
-    count[v] = (rows + run_length - 1) / run_length;
+    count[v] = rows > 0 ? (rows + run_length - 1) / run_length : 1U;
   }
 }
 

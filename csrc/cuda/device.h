@@ -17,10 +17,10 @@
 #define CRFSEG_CONSTANT const __grid_constant__
 #define CRFSEG_UNROLL _Pragma("unroll")
 #define CRFSEG_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
-#define CRFSEG_LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...)                        \
-  ::crfseg::cuda::prepare_launch(reinterpret_cast<const void*>(kernel), shared_bytes);           \
-  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared_bytes,          \
-           static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__);                                    \
+#define CRFSEG_LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...)               \
+  ::crfseg::cuda::prepare_launch(reinterpret_cast<const void*>(kernel), shared_bytes);  \
+  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared_bytes, \
+           static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__);                           \
   ::crfseg::cuda::check_launch(#kernel, stream)
 
 namespace crfseg {
@@ -47,7 +47,8 @@ namespace cuda {
 CRFSEG_DEVICE std::int64_t grid_first() { return block_index() * block_size() + thread_index(); }
 CRFSEG_DEVICE std::int64_t grid_stride() { return grid_size() * block_size(); }
 
-// The sums of what threads before this one, and of what all, give. `room` has an element per thread.
+// The sums of what threads before this one, and of what all, give. `room` has an element per
+// thread.
 CRFSEG_DEVICE std::uint32_t sum_before(std::uint32_t own, std::uint32_t* room,
                                        std::uint32_t* total) {
   const int thread = thread_index(), n = block_size();

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "cuda/lattice.h"
-
 #include <algorithm>
 #include <utility>
 
 #include "cuda/arrays.h"
 #include "cuda/build.cuh"
 #include "cuda/grid.h"
+#include "cuda/lattice.h"
 #include "cuda/primitives.h"
 #include "math/key_ranges.h"
 
@@ -141,9 +140,8 @@ class Lattice::Builder {
     const auto rows = passing<std::uint32_t>(view_.n_rows);
     sorted_keys_ = passing<Key>(view_.n_rows);
     CRFSEG_LAUNCH((gather_rows<Key>), blocks_of(n_tiles), block_threads, 0, stream_, n_tiles,
-                  stride_, view_.n_rows, row_begin_.data(), tile_keys_.data(),
-                  tile_entries_.data(), keys.data(), row_entry.data(), rows.data(),
-                  report_.data());
+                  stride_, view_.n_rows, row_begin_.data(), tile_keys_.data(), tile_entries_.data(),
+                  keys.data(), row_entry.data(), rows.data(), report_.data());
     // Padding lies behind all keys only if all of its bits are looked at.
     const int bits = options_.room_for_rows > 0 ? static_cast<int>(8 * sizeof(Key)) : key_bits_;
     sort_pairs(keys.data(), rows.data(), view_.n_rows, bits, sorted_keys_.data(),
@@ -198,7 +196,8 @@ class Lattice::Builder {
     if (options_.max_bytes > 0 && bytes > options_.max_bytes) throw TooLarge(bytes);
     if (n_missing == 0) return;
     const auto missing = passing<Key>(n_missing), sorted = passing<Key>(n_missing);
-    const auto places = passing<std::uint32_t>(n_missing), marks = passing<std::uint32_t>(n_missing);
+    const auto places = passing<std::uint32_t>(n_missing),
+               marks = passing<std::uint32_t>(n_missing);
     CRFSEG_LAUNCH((list_missing<Key>), elementwise(n_), block_threads, 0, stream_, layout_, n_,
                   view_.dim, keys_.data(), neighbours_.data(), ends.data(), missing.data());
     // What goes along with the keys does not matter.
@@ -241,14 +240,15 @@ class Lattice::Builder {
     keep(vertex_begin_, &view_.vertex_begin);
     keep(neighbours_, &view_.neighbours);
     const auto run_end = kept<std::uint32_t>(n_), heavy = kept<std::uint32_t>(view_.most_runs());
-    const auto run_vertex = kept<std::uint32_t>(view_.most_runs()), numbers = kept<std::uint32_t>(n_);
-    CRFSEG_LAUNCH(count_runs, elementwise(n_), block_threads, 0, stream_, n_,
-                  vertex_begin_.data(), run_end.data());
+    const auto run_vertex = kept<std::uint32_t>(view_.most_runs()),
+               numbers = kept<std::uint32_t>(n_);
+    CRFSEG_LAUNCH(count_runs, elementwise(n_), block_threads, 0, stream_, n_, vertex_begin_.data(),
+                  run_end.data());
     sum_up(run_end.data(), n_, run_end.data(), allocate_, stream_);
     CRFSEG_LAUNCH(list_runs, elementwise(n_), block_threads, 0, stream_, n_, run_end.data(),
                   run_vertex.data());
-    CRFSEG_LAUNCH(mark_heavy, elementwise(n_), block_threads, 0, stream_, n_,
-                  vertex_begin_.data(), numbers.data());
+    CRFSEG_LAUNCH(mark_heavy, elementwise(n_), block_threads, 0, stream_, n_, vertex_begin_.data(),
+                  numbers.data());
     sum_up(numbers.data(), n_, numbers.data(), allocate_, stream_);
     CRFSEG_LAUNCH(list_heavy, elementwise(n_), block_threads, 0, stream_, n_, numbers.data(),
                   heavy.data());
@@ -290,8 +290,8 @@ Lattice::Lattice(const Points& points, const BuildOptions& options, const Alloca
   if (view_.tiling.n_slots() * (points.dim + 1) >= std::int64_t{no_vertex}) {
     throw Error("a lattice on a device has less than 2^32 corners");
   }
-  const KeyRanges ranges = KeyRanges::of(points.dim, options.passes,
-                                         static_cast<int>(options.fill.size()), points.lo, points.hi);
+  const KeyRanges ranges = KeyRanges::of(
+      points.dim, options.passes, static_cast<int>(options.fill.size()), points.lo, points.hi);
   // One bit more than is needed: no key has all bits set.
   const int bits = ranges.total_bits + bits_of(points.n_items - 1) + 1;
   if (bits > 128) throw Error("the items of a batch cannot be told apart by 128 bits");

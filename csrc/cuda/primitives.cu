@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "cuda/primitives.h"
-
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
 
 #include "cuda/check.h"
+#include "cuda/primitives.h"
 
 namespace crfseg {
 namespace cuda {

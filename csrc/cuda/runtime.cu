@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "cuda/runtime.h"
-
 #include <cstdlib>
 
 #include "cuda/check.h"
+#include "cuda/runtime.h"
 
 namespace crfseg {
 namespace cuda {

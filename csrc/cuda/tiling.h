@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How points are dealt to blocks of threads: square tiles of images, whose pixels share vertices,
-// or runs of points in a row. Everything that is kept per point is kept by slot, tile after tile, so
-// that a block reads and writes in a piece; slots beyond the border of an image hold no point.
+// or runs of points in a row. Everything that is kept per point is kept by slot, tile after tile,
+// so that a block reads and writes in a piece; slots beyond the border of an image hold no point.
 #pragma once
 
 #include <cstdint>

@@ -116,10 +116,8 @@ class Fibers {
 
 thread_local Fibers* Fibers::entering_ = nullptr;
 
-std::vector<float> shared_memory(std::size_t bytes) {
-  std::vector<float> memory(bytes / sizeof(float) + 4);
-  std::memset(memory.data(), 0xFF, memory.size() * sizeof(float));
-  return memory;
+void spoil(std::vector<float>* memory) {
+  std::memset(memory->data(), 0xFF, memory->size() * sizeof(float));
 }
 
 unsigned char* aligned(std::vector<float>* memory) {
@@ -130,8 +128,9 @@ unsigned char* aligned(std::vector<float>* memory) {
 void run_fibers(const char* kernel, const std::vector<std::int64_t>& blocks, int n_threads,
                 std::size_t shared_bytes, const std::function<void()>& body) {
   Fibers fibers(kernel, n_threads, body);
+  std::vector<float> memory(shared_bytes / sizeof(float) + 4);
   for (const std::int64_t block : blocks) {
-    std::vector<float> memory = shared_memory(shared_bytes);
+    spoil(&memory);
     Place at;
     at.block = block;
     at.grid_size = static_cast<std::int64_t>(blocks.size());
@@ -146,7 +145,8 @@ void run_fibers(const char* kernel, const std::vector<std::int64_t>& blocks, int
 void run_threads(const std::vector<std::int64_t>& blocks, int n_threads, std::size_t shared_bytes,
                  const std::function<void()>& body) {
   const auto run_block = [&](std::int64_t block) {
-    std::vector<float> memory = shared_memory(shared_bytes);
+    std::vector<float> memory(shared_bytes / sizeof(float) + 4);
+    spoil(&memory);
     pthread_barrier_t meeting;
     pthread_barrier_init(&meeting, nullptr, static_cast<unsigned>(n_threads));
     std::vector<std::thread> team;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The execution model of CUDA on the host, for the kernels of csrc/cuda: they see what device.h says
-// of a device, and memory that is the host's. A launch runs before it returns. By default the
+// The execution model of CUDA on the host, for the kernels of csrc/cuda: they see what device.h
+// says of a device, and memory that is the host's. A launch runs before it returns. By default the
 // threads of a block are fibers that take turns at barriers, in an order that a seed shuffles, and
 // so are blocks; with real threads (TSan, ASan), blocks are run two at a time.
 //
@@ -17,9 +17,9 @@
 #define CRFSEG_CONSTANT const
 #define CRFSEG_UNROLL
 #define CRFSEG_SHARED(name) unsigned char* name = ::emulation::here().shared
-#define CRFSEG_LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...)                      \
-  (void)(stream), ::emulation::launch(#kernel, blocks, threads, shared_bytes,                  \
-                                      [&] { kernel(__VA_ARGS__); })
+#define CRFSEG_LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...) \
+  (void)(stream),                                                         \
+      ::emulation::launch(#kernel, blocks, threads, shared_bytes, [&] { kernel(__VA_ARGS__); })
 
 namespace emulation {
 

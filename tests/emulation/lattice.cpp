@@ -110,8 +110,8 @@ void check_rows(const twins::cuda::LatticeView& view) {
 
 void check_scene(const Scene& scene, const std::vector<int>& fill, int passes) {
   const twins::cuda::Lattice device(twins::points_of(scene),
-                                    twins::options_of(scene.dim(), fill, passes),
-                                    twins::allocate(), nullptr);
+                                    twins::options_of(scene.dim(), fill, passes), twins::allocate(),
+                                    nullptr);
   std::int64_t n_vertices = 0;
   for (std::int64_t item = 0; item < scene.n_items; ++item) {
     const crfseg::Lattice cpu(twins::pixels_of(scene, item), fill, passes, 1);
@@ -127,9 +127,8 @@ void check_scene(const Scene& scene, const std::vector<int>& fill, int passes) {
 // Keys are distinct, and sorted where nothing was filled in.
 void check_keys() {
   const Scene scene = twins::scene(1, 20, 30, 3, 8.0F, 10.0F, 5);
-  const twins::cuda::Lattice device(twins::points_of(scene),
-                                    twins::options_of(scene.dim(), {}, 1), twins::allocate(),
-                                    nullptr);
+  const twins::cuda::Lattice device(twins::points_of(scene), twins::options_of(scene.dim(), {}, 1),
+                                    twins::allocate(), nullptr);
   const std::vector<std::uint64_t> keys = device.keys(nullptr);
   CHECK(keys.size() == 2 * static_cast<std::size_t>(device.view().n_vertices));
   for (std::size_t v = 1; 2 * v < keys.size(); ++v) CHECK(keys[2 * v - 2] < keys[2 * v]);

@@ -20,8 +20,8 @@ namespace cuda = crfseg::cuda;
 struct Scene {
   std::int64_t n_items = 1, height = 1, width = 1;
   int n_channels = 3;
-  std::vector<float> inverse_sigmas;      // (2 + n_channels)
-  std::vector<std::uint8_t> channels;     // (n_items, height, width, n_channels)
+  std::vector<float> inverse_sigmas;   // (2 + n_channels)
+  std::vector<std::uint8_t> channels;  // (n_items, height, width, n_channels)
   std::int64_t n_points() const { return height * width; }
   int dim() const { return 2 + n_channels; }
 };
@@ -41,7 +41,8 @@ inline Scene scene(std::int64_t n_items, std::int64_t height, std::int64_t width
     for (std::int64_t p = 0; p < height * width; ++p) {
       const std::int64_t block = (p / width / 7 + p % width / 9 + item) % 4;
       for (int c = 0; c < n_channels; ++c) {
-        made.channels.push_back(static_cast<std::uint8_t>(50 * block + 10 * c + random.bits() % 24));
+        made.channels.push_back(
+            static_cast<std::uint8_t>(50 * block + 10 * c + random.bits() % 24));
       }
     }
   }
@@ -49,9 +50,12 @@ inline Scene scene(std::int64_t n_items, std::int64_t height, std::int64_t width
 }
 
 inline crfseg::PixelGrid pixels_of(const Scene& scene, std::int64_t item) {
-  return {scene.height, scene.width,
+  return {scene.height,
+          scene.width,
           scene.channels.data() + item * scene.n_points() * scene.n_channels,
-          crfseg::ChannelType::uint8, scene.n_channels, scene.inverse_sigmas.data()};
+          crfseg::ChannelType::uint8,
+          scene.n_channels,
+          scene.inverse_sigmas.data()};
 }
 
 inline cuda::Points points_of(const Scene& scene) {

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// Rows of values on a lattice, and the launches that blur them.
+#pragma once
+
+#include "cuda/arrays.h"
+#include "cuda/lattice.h"
+
+namespace crfseg {
+namespace cuda {
+
+class Values {
+ public:
+  Values(const Lattice& lattice, int width, const Allocate& allocate);
+
+  // Where tiles put their sums.
+  float* partial() const { return partial_.data(); }
+  // Adds them up and blurs them, unless *skip; `transpose` takes the axes in reverse. Where the
+  // result is.
+  const float* blur(bool transpose, const std::uint32_t* skip, Stream stream);
+  // Mixes what was blurred by a matrix (n_labels, width).
+  const float* mix(const float* matrix, int n_labels, const std::uint32_t* skip, Stream stream);
+
+  std::int64_t nbytes() const;
+
+ private:
+  LatticeView view_;
+  int passes_, width_;
+  Array<float> partial_, rows_, others_;
+};
+
+// The number of floats in rows of so many channels.
+inline int padded(std::int64_t n_channels) { return static_cast<int>((n_channels + 3) / 4 * 4); }
+
+}  // namespace cuda
+}  // namespace crfseg
