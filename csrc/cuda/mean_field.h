@@ -33,7 +33,7 @@ struct BatchView {
   CRFSEG_HD_MEMBER T& operator()(std::int64_t item, std::int64_t label, std::int64_t point) const {
     return data[item * item_stride + label * label_stride + point * point_stride];
   }
-  explicit operator bool() const { return data != nullptr; }
+  CRFSEG_HD_MEMBER explicit operator bool() const { return data != nullptr; }
 };
 
 // What was found in unaries. As UnaryReport, without the places.
