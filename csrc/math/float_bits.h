@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "math/permutohedral.h"
+#include "math/host_device.h"
 
 namespace crfseg {
 

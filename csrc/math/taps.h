@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "math/permutohedral.h"
+#include "math/host_device.h"
 
 namespace crfseg {
 
