@@ -96,7 +96,7 @@ def scores(where: str, name: str, values: NDArray[Any]) -> ValueError:
 
 
 def are_probabilities(logits: NDArray[Any]) -> bool:
-    """Whether (C, *spatial) logits have been through a softmax; the first few nearly always tell."""
+    """Whether (C, *spatial) logits have been through a softmax; the first nearly always tell."""
     return _is_simplex(logits[..., :1]) and _is_simplex(logits)
 
 
