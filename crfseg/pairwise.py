@@ -222,8 +222,8 @@ def _grid_features(
     grid: Grid, channels: NDArray[Any] | None, inverse: NDArray[np.float32]
 ) -> NDArray[np.float32] | PixelFeatures:
     """(N, d) coordinates x, y (, z) and channels of a grid of points, times ``inverse``."""
-    if len(grid) == 2:
-        return PixelFeatures(*grid, channels, inverse)
+    if len(grid) in (2, 3):
+        return PixelFeatures(grid, channels, inverse)
     coordinates = np.indices(grid, np.float32)[::-1].reshape(len(grid), -1).T
     if channels is not None:
         coordinates = np.hstack((coordinates, channels.reshape(len(coordinates), -1)))
