@@ -12,6 +12,7 @@ from .compatibility import Potts
 from .crf import DenseCRF
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
+from .points import refine_points
 from .refine import CUSTOMARY, refine
 from .solvers import FrankWolfe, MeanField
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
@@ -37,6 +38,7 @@ __all__ = [
     "get_num_threads",
     "info",
     "refine",
+    "refine_points",
     "set_cache_limit",
     "set_num_threads",
     "unary_from_labels",

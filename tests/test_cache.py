@@ -88,7 +88,7 @@ def lattices_built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     class Watched(core.Lattice):  # type: ignore[misc]
         @staticmethod
         def of_pixels(*arguments: Any) -> Any:
-            built.append(len(arguments[3]))
+            built.append(len(arguments[2]))
             return of_pixels(*arguments)
 
     monkeypatch.setattr(core, "Lattice", Watched)
