@@ -136,11 +136,12 @@ def _readings(given: _Given) -> list[Reading]:
 
 def _is_plausible(given: _Given, one: str, other: str) -> bool:
     """Grey volumes of a batch are as many as x has items, and labels lie on no colours."""
-    if given.layout is not None or given.image_layout is not None:
+    if given.image_layout is not None:
         return True
     if other == "NDHW":
         return _n_items(given.shape, one) == _n_items(given.of_image, other)
-    return given.is_soft or other != "DHW" or given.of_image[-1] not in _COLOURS
+    is_said = given.layout is not None
+    return given.is_soft or is_said or other != "DHW" or given.of_image[-1] not in _COLOURS
 
 
 def _layouts_of_x(given: _Given) -> list[str]:

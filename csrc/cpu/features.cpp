@@ -108,7 +108,7 @@ void Features::load_positions(std::int64_t first, int count,
   }
 }
 
-// Of the points from first to last, in whole steps: a row or slice that is not alone counts as whole.
+// Of the points from first to last; where they leave a row or a slice, all of it counts.
 void Features::bound_positions(std::int64_t first, std::int64_t last, FeatureRange* range) const {
   const int n_positions = dim_ - n_columns_;
   const std::int64_t all = std::numeric_limits<std::int64_t>::max();
