@@ -43,6 +43,12 @@ def given(tmp_path, monkeypatch):
         "truth": probs.argmax(0).astype(np.uint8),
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
+        "volume_probs": np.moveaxis(rng.dirichlet(np.ones(C), (5, 8, 16)), -1, 0),
+        "modalities": rng.integers(0, 256, (2, 5, 8, 16), dtype=np.uint8),
+        "points": rng.random((60, 3)),
+        "looks": rng.random((60, 6)),
+        "point_labels": rng.integers(0, C, 60),
+        "point_probs": rng.dirichlet(np.ones(C), 60),
     }
     crfseg.set_cache_limit(0)
 
@@ -65,7 +71,10 @@ def test_the_python_lines(given, capsys):
     assert names["foreground"].shape == (H, W)
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
-    assert names["sharp"].shape == (C, H, W)
+    assert names["upsampled"].shape == (C, H, W)
+    assert names["sharp"].shape == (C, 5, 8, 16)
+    assert (names["smooth_labels"] != given["point_labels"]).any()
+    assert names["smooth_probs"].shape == (60, C)
     # The terms spelt out are the customary ones.
     customary = crfseg.refine(probs, image, **crfseg.CUSTOMARY)
     np.testing.assert_allclose(names["q"], customary, atol=1e-4)
