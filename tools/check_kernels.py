@@ -116,11 +116,10 @@ def fault_of(kernel: Kernel, budget: list[Limit]) -> str | None:
 
 def faults(kernels: list[Kernel], budget: list[Limit]) -> list[str]:
     """Sentences about kernels beyond the budget and lines of it that no kernel fits."""
-    found = [fault for kernel in kernels if (fault := fault_of(kernel, budget))]
-    for limit in budget:
-        if not any(limit.fits(kernel) for kernel in kernels):
-            found.append(f"the budget of {limit.kernel} for {limit.architecture} fits no kernel")
-    return found
+    unused = [limit for limit in budget if not any(limit.fits(kernel) for kernel in kernels)]
+    return [fault for kernel in kernels if (fault := fault_of(kernel, budget))] + [
+        f"the budget of {limit.kernel} for {limit.architecture} fits no kernel" for limit in unused
+    ]
 
 
 def main(budget: str, *logs: str) -> int:

@@ -127,9 +127,13 @@ void run_threads(const Launch& launch) {
       error.keep();
     }
   };
-  std::thread other(run_every_other, 1);
-  run_every_other(0);
-  other.join();
+  if (launch.blocks.size() > 1) {
+    std::thread other(run_every_other, 1);
+    run_every_other(0);
+    other.join();
+  } else {
+    run_every_other(0);
+  }
   error.rethrow();
 }
 
