@@ -106,7 +106,7 @@ sanitize: $(STAMP)
 cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(KERNELS)))
 	$(PYTHON) tools/check_kernels.py tools/kernel_budget.csv $^
 
-build/cuda/%.log: csrc/cuda/%.cu $(filter %.h %.cuh,$(NATIVE))
+build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filter %.h %.cuh,$(NATIVE)))
 	@mkdir -p build/cuda
 	nvcc -std=c++17 --fmad=false -Icsrc -Werror all-warnings -Xcompiler -Wall,-Wextra -Xptxas -v \
 		$(foreach sm,$(ARCHITECTURES),-gencode arch=compute_$(sm),code=sm_$(sm)) --threads 2 \

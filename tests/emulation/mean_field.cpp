@@ -210,6 +210,8 @@ void check_options(const Model& model) {
   check_model(model, options);
   options.trace = true;
   check_model(model, options);
+  // From near the end: nothing but points that are there may count as a change.
+  check_model(model, options, on_cpu(model, options, {}).q);
 }
 
 void check_energies(const Model& model) {
