@@ -290,6 +290,15 @@ def test_nothing_of_a_file_is_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_no_loader_expects_is_refused_too(tmp_path):
+    """A memo that a pickle asks for and never wrote: torch raises IndexError or the like."""
+    for i, content in enumerate((b"\x80\x02h\x05.", b"\x80\x020.", b"\x80\x02q\x01.")):
+        path = tmp_path / f"{i}.pth"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be read as weights alone"):
+            load_weights(deeplab_v1(width=1), path)
+
+
 @pytest.mark.parametrize("name", ["noise.pth", "noise.npz"])
 def test_files_that_are_no_archives_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x93no weights at all")
@@ -306,6 +315,24 @@ def test_what_is_to_be_saved_is_said_where_a_pickled_model_was(tmp_path):
         load_weights(model, tmp_path / "whole.pth")
     with pytest.raises(TypeError, match=r"OrderedDict.*load_state_dict"):
         load_weights(model, model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "sentence"),
+    [
+        ((4, 1, 3, 3), (4,), r"weight has shape \(4, 1, 3, 3\); expected \(n, 3, height, width\)"),
+        ((4, 3, 3, 3), (3,), r"bias has shape \(3,\); expected \(4,\)"),
+    ],
+)
+def test_layers_that_see_no_picture_have_no_other_input(weight, bias, sentence):
+    with pytest.raises(ValueError, match=rf"\[to_caffe_input\] {sentence}"):
+        to_caffe_input(torch.zeros(weight), torch.zeros(bias))
+
+
+def test_models_and_files_in_the_wrong_order_are_named(tmp_path):
+    for load in (load_weights, load_imagenet_weights):
+        with pytest.raises(TypeError, match=rf"\[{load.__name__}\] model is .*a torch.nn.Module"):
+            load(str(tmp_path / "weights.pth"), vgg16(width=1))
 
 
 def test_other_preprocessing_is_refused(tmp_path):
