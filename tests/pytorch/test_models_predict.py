@@ -238,7 +238,7 @@ def test_pictures_of_other_modes_are_refused():
 )
 def test_wrong_arguments_are_named_before_the_network_runs(arguments, error, sentence):
     model = deeplab_v1(width=1)
-    model.register_forward_pre_hook(lambda *_: pytest.fail("the network ran"))
+    model.trunk.conv1_1.register_forward_pre_hook(lambda *_: pytest.fail("the network ran"))
     with pytest.raises(error, match=sentence):
         model.predict(PHOTO, **arguments)
 
