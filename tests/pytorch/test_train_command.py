@@ -131,6 +131,14 @@ def test_validation_is_printed_with_and_without_a_crf(data, tmp_path, capsys):
     assert scores["network"] != scores["refine"]
 
 
+def test_a_run_without_validation_says_where_its_network_is(data, tmp_path, capsys):
+    (data / "val.txt").unlink()
+    assert call(data, tmp_path / "out") == 0
+    out, _ = capsys.readouterr()
+    path = tmp_path / "out" / "checkpoint.pth"
+    assert out == f"{path}: trained; not validated, for there is no val.txt\n"
+
+
 @pytest.mark.parametrize("model", KINDS)
 def test_every_network_trains_and_is_validated(data, tmp_path, model, capsys):
     crop = "34" if KINDS[model].crop % 8 == 2 else "33"

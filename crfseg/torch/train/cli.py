@@ -201,6 +201,8 @@ def train(options: argparse.Namespace) -> None:
         )
     finally:
         bar.clear()
+    if validation is None:
+        print(f"{options.out / CHECKPOINT}: trained; not validated, for there is no val.txt")
 
 
 def _chosen(options: argparse.Namespace) -> Options:
