@@ -106,6 +106,22 @@ def test_fcn_under_its_published_names(tmp_path, stride):
     assert_same(model, given)
 
 
+def test_fcn_trained_at_once_under_its_published_names(tmp_path):
+    """The authors' network scales pool4 and pool3 by layers whose weights are in the file."""
+    given, model = (fcn(8, num_classes=3, width=1, at_once=True) for _ in range(2))
+    state = renamed(given, "caffe")
+    state["scale_pool4.weight"] = torch.full((8,), 0.01)
+    state["scale_pool3.weight"] = torch.full((4,), 0.0001)
+    path = saved(tmp_path, state)
+    load_weights(model, path)
+    assert_same(model, given)
+    with pytest.raises(ValueError, match=r"has scale_pool\d.weight .* which no layer of the net"):
+        load_weights(fcn(8, num_classes=3, width=1), path)
+    state["scale_pool3.weight"][2] = 0.001
+    sentence = r"has scale_pool3.weight from 0.0001 to 0.001; expected 0.0001 everywhere"
+    refused(tmp_path, state, sentence, model)
+
+
 def test_torchvisions_vgg16(tmp_path):
     """Its fully connected layers are matrices."""
     given, model = (vgg16(10, width=WIDTH) for _ in range(2))

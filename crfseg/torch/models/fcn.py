@@ -6,6 +6,7 @@ Shelhamer, Long & Darrell, PAMI 2017. Padding, crops and names are those of the 
 networks.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Final, NamedTuple
 
 import torch
@@ -72,6 +73,12 @@ class FCN(Predictor):
             self.add_module(skip.upscore, _bilinear(num_classes, 2))
         last = _bilinear(num_classes, stride)
         self.add_module(_LAST[stride].upscore, last.requires_grad_(False))
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        """Caffe's names of weights that are numbers here: what skips are scaled with."""
+        skips = self._skips if self.at_once else ()
+        return {f"scale_{skip.pool}.weight": skip.scale for skip in skips}
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores before softmax, (N, num_classes, H, W)."""

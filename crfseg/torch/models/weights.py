@@ -75,7 +75,7 @@ def load_weights(model: nn.Module, path: str | Path, *, preprocessing: str = "ca
         names = caffe_names(wanted)
         if len(set(names.values())) < len(names):
             names = {name: name for name in wanted}  # a network without Caffe's names
-        found = _by_caffe_name(where, path, file)
+        found = _less_constants(where, path, _by_caffe_name(where, path, file), model)
     if preprocessing == "torchvision":
         found = _bridged(found, model)
     chosen = {}
@@ -211,6 +211,22 @@ def _by_caffe_name(where: str, path: str | Path, file: Mapping[str, Tensor]) -> 
             )
         found[name] = _Entry(key, file[key])
     return found
+
+
+def _less_constants(
+    where: str, path: str | Path, found: dict[str, _Entry], model: nn.Module
+) -> dict[str, _Entry]:
+    """Without the weights that the network has as numbers: those of Caffe's Scale layers."""
+    constants: Mapping[str, float] = getattr(model, "constants", {})
+    for name in constants.keys() & found.keys():
+        low, high = (float(bound) for bound in found[name].value.double().aminmax())
+        if not (math.isclose(low, high) and math.isclose(low, constants[name], rel_tol=1e-6)):
+            raise check.invalid(
+                where,
+                f"{path} has {found[name].key} from {low:.7g} to {high:.7g}; expected "
+                f"{constants[name]} everywhere",
+            )
+    return {name: entry for name, entry in found.items() if name not in constants}
 
 
 def _bridged(found: dict[str, _Entry], model: nn.Module) -> dict[str, _Entry]:
