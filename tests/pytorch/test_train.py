@@ -151,6 +151,18 @@ def test_an_input_unit_is_the_same_as_smaller_inputs(tmp_path):
     assert torch.equal(plain.score.weight, scaled.inside.score.weight)
 
 
+def test_branches_begin_and_learn_for_levels():
+    """Their deviation of 0.001 is the authors', whose pictures were in levels."""
+    model = deeplab_v1(msc=True, width=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scale_first_layers(model)
+    scaled = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
+    assert scaled == {"trunk.conv1_1.weight"}
+    rates = {name: rate for name, (rate, _) in rates_of(model, input_unit=64.0).items()}
+    assert rates["trunk.conv1_1.weight"] == pytest.approx(0.001 / 64**2)
+    assert rates["branches.data.data_conv.weight"] == 0.001
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

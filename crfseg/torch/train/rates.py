@@ -20,8 +20,8 @@ _WHERE: Final = "fit"
 # Of the networks of crfseg.torch.models: DeepLab, FCN, U-Net; SegNet. Scores of DeepLab's branches
 # are not among them: in the authors' network definitions they learn as the layers before.
 _SCORES: Final = re.compile(r"(.*\.)?(fc8|score|score_fr|score_pool\d|decoder\.4\.conv1_1_D)")
-# Layers that see the image itself.
-_FIRST: Final = re.compile(r"(.*\.)?(trunk\.conv1_1|data_conv|encoder\.0\.conv1_1|down\.0\.conv1)")
+# Layers that see the image itself. Not data_conv: its first weights are made for levels.
+_FIRST: Final = re.compile(r"(.*\.)?(trunk\.conv1_1|encoder\.0\.conv1_1|down\.0\.conv1)")
 _STATISTICS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INPUT_UNIT: Final = 64.0  # levels; a power of two scales without rounding
 
