@@ -31,7 +31,7 @@ from . import _explain as explain
 from . import _fault as fault
 from . import _memory as memory
 from ._containers import as_array, float32, is_flat
-from ._coupled import Coupling, Kernel
+from ._coupled import Coupling, Kernel, KernelGradients
 from ._native import NORMALIZATIONS, core, threads_of_call
 from ._sigmas import Probes, by_chain_rule, checked_groups
 
@@ -43,24 +43,6 @@ _FORMS: Final = {
     "smooth": core.FEATURES_SMOOTH,
 }
 _RECOMPUTED: Final = 3  # steps between marginals that are kept where most are found again
-
-
-class KernelGradients(NamedTuple):
-    """dLoss by what a kernel was given.
-
-    Attributes:
-        weight: () or (C,), as the weight.
-        compatibility: (C,) or (C, C), as the compatibility; () by the weight of ``Potts``; None if
-            it is None.
-        features: (N, d) where asked for, else None.
-        log_sigmas: where asked for, a number per group of features that share a sigma, by the
-            sigma's logarithm; else None.
-    """
-
-    weight: NDArray[np.float64]
-    compatibility: NDArray[np.float64] | None
-    features: NDArray[np.float32] | None
-    log_sigmas: NDArray[np.float64] | None
 
 
 class Gradients(NamedTuple):
@@ -187,10 +169,8 @@ class Tape:
     Attributes:
         output: (C, *spatial) logits Z^T or marginals Q^T.
         iterations: steps done.
-        max_change: largest change of a marginal in the last step of ``fixed_point``; NaN after
-            ``unroll``.
-        converged: whether ``fixed_point`` came to rest, to within its tolerance; True after
-            ``unroll``.
+        max_change: of a marginal in the last step of ``fixed_point``; NaN after ``unroll``.
+        converged: whether ``fixed_point`` came to rest; True after ``unroll``.
     """
 
     output: NDArray[np.float32]
