@@ -231,7 +231,7 @@ def test_pictures_of_other_modes_are_refused():
         ({"crf": 1}, TypeError, r"\[predict\] crf is 1 \(int\)"),
         ({"returns": "scores"}, ValueError, r"\[predict\] returns is 'scores'"),
         ({"crf": {"bilateral": (1, 2)}}, ValueError, r"\[refine\] bilateral has 2 entries"),
-        ({"crf": {"sigma": 3}}, TypeError, r"\[predict\] crf has 'sigma'; expected 'spatial'"),
+        ({"crf": {"sigma": 3}}, TypeError, r"\[predict\] crf has 'sigma'; expected .*'spatial'"),
         ({"crf": {"returns": "probs"}}, TypeError, r"\[predict\] crf has 'returns'; expected"),
         ({"crf": {"solver": "newton"}}, ValueError, r"\[refine\] solver is 'newton'"),
     ],
@@ -250,6 +250,20 @@ def test_terms_of_ones_own_take_the_place_of_the_published(rng):
     found = model.predict(photo, crf={"pairwise": terms}, returns="probs")
     expected = crfseg.refine(probs, photo, layout="CHW", pairwise=terms, normalization="after")
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_preset_takes_the_place_of_the_published(rng):
+    model, photo = some_network(), some_photo(rng)
+    probs = model.predict(photo, crf=False, returns="probs")
+    found = model.predict(photo, crf={"preset": "pydensecrf"}, returns="probs")
+    expected = crfseg.refine(probs, photo, layout="CHW", preset="pydensecrf")
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - model.predict(photo, returns="probs")).max() > 1e-3
+
+
+def test_unsure_labels_are_marked(rng):
+    labels = some_network().predict(some_photo(rng), crf={"min_confidence": 0.999999})
+    assert (labels == 255).any()
 
 
 @pytest.mark.parametrize(

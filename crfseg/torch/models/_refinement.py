@@ -20,7 +20,9 @@ _PROBS: Final = np.full((2, 2, 2), 0.5, np.float32)
 _PICTURE: Final = np.zeros((2, 2, 3), np.uint8)
 
 
-def checked_refinement(where: str, name: str, given: Any) -> Mapping[str, Any]:
+def checked_refinement(
+    where: str, name: str, given: Any, returns: str = "probs"
+) -> Mapping[str, Any]:
     """A mapping of arguments of ``crfseg.refine``, which a picture of 2 x 2 is refined with.
 
     Raises:
@@ -39,5 +41,5 @@ def checked_refinement(where: str, name: str, given: Any) -> Mapping[str, Any]:
                 where, f"{name} has {check.show(key)}; expected {check.options(_NAMES)}"
             )
     now = {key: value for key, value in given.items() if key not in _LATER}
-    crfseg.refine(_PROBS, _PICTURE, kind="probs", layout="CHW", **now)
+    crfseg.refine(_PROBS, _PICTURE, kind="probs", layout="CHW", returns=returns, **now)
     return given

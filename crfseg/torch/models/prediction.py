@@ -74,8 +74,8 @@ class Predictor(nn.Module):
                 uint8 or floats in RGB, with levels 0..255.
             crf: True for a CRF with ``crf_parameters`` (where there are none, with the defaults of
                 ``crfseg.refine``), False for none. A mapping holds arguments of ``crfseg.refine``
-                that go before those; ``pairwise`` takes the place of their terms. None for True if
-                there are ``crf_parameters``, else False.
+                that go before those; ``pairwise`` takes the place of their terms, ``preset`` that
+                of all. None for True if there are ``crf_parameters``, else False.
             returns: "labels", (H, W) integers, uint8 up to 256 classes; or "probs", (num_classes,
                 H, W) float32.
 
@@ -87,7 +87,7 @@ class Predictor(nn.Module):
             ValueError: if its shape or levels are not as expected, or a value in ``crf``.
         """
         check.choice(_WHERE, "returns", returns, _RETURNS)
-        parameters = self._chosen(crf)
+        parameters = self._chosen(crf, returns)
         picture = _read(image)
         probs = self._probabilities(picture.levels)
         if parameters is not None:
@@ -102,7 +102,7 @@ class Predictor(nn.Module):
         device = picture.device
         return result if device is None else torch.from_numpy(result).to(device)
 
-    def _chosen(self, crf: Any) -> Mapping[str, Any] | None:
+    def _chosen(self, crf: Any, returns: str) -> Mapping[str, Any] | None:
         """Arguments of refine; None for no CRF."""
         published = self.crf_parameters
         if crf is None:
@@ -115,9 +115,10 @@ class Predictor(nn.Module):
                 f"crf is {check.show(crf)} ({type(crf).__name__}); expected True, False, None or a "
                 "mapping of arguments of refine",
             )
-        terms = _TERMS if crf.get("pairwise") is not None else ()
-        kept = {name: value for name, value in (published or {}).items() if name not in terms}
-        return checked_refinement(_WHERE, "crf", {**kept, **crf})
+        kept = {} if crf.get("preset") is not None else dict(published or {})
+        if crf.get("pairwise") is not None:
+            kept = {name: value for name, value in kept.items() if name not in _TERMS}
+        return checked_refinement(_WHERE, "crf", {**kept, **crf}, returns)
 
     @torch.no_grad()
     def _probabilities(self, levels: Tensor) -> NDArray[np.float32]:
