@@ -220,6 +220,32 @@ def training(results: Results) -> list[str]:
     )
 
 
+def joint(results: Results) -> list[str]:
+    """Mean IoU by training and seed, of what the training is for."""
+    seeds = sorted({row.seed for row in results.joint})
+    found = {(row.training, row.scored, row.seed): row.mean_iou for row in results.joint}
+    lines = [
+        (words, scored, *(found[training, key, seed] for seed in seeds))
+        for words, training, scored, key in (
+            ("labels of stride 8", "alone", "network", "network"),
+            ("labels of stride 8", "alone", "CRF behind it", "refine"),
+            ("labels of every pixel", "every pixel", "network", "network"),
+            ("labels of every pixel", "every pixel", "CRF behind it", "refine"),
+            ("through the layer", "joint", "network", "network"),
+            ("through the layer", "joint", "CRF behind it", "refine"),
+            ("through the layer", "joint", "with the layer", "layer"),
+        )
+    ]
+    titles = ["trained on", "scored", *(f"seed {seed}" for seed in seeds), "mean"]
+    return table(
+        titles,
+        [
+            [words, scored, *(f"{iou:.2f}" for iou in ious), f"{sum(ious) / len(ious):.2f}"]
+            for words, scored, *ious in lines
+        ],
+    )
+
+
 def solvers(results: Results) -> list[str]:
     """What each solver reaches in the time of mean field's ten iterations."""
     return table(
@@ -307,6 +333,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
         machine,
         iterations,
         training,
+        joint,
         solvers,
         descent,
         quality,
