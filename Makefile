@@ -22,7 +22,7 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables sanitize cuda dist clean
+.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -90,6 +90,10 @@ roofline: programs
 # The documents' tables and figure, from what lies in benchmarks/results.
 tables: $(STAMP)
 	$(BIN)/python benchmarks/render.py
+
+# What each parameter does, for docs/parameters.md.
+pictures: $(STAMP)
+	$(BIN)/python benchmarks/panels.py
 
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)
