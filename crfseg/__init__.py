@@ -13,6 +13,7 @@ from .compatibility import Potts
 from .crf import DenseCRF
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
+from .points import refine_points
 from .refine import CUSTOMARY, refine
 from .solvers import FrankWolfe, MeanField
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
@@ -41,6 +42,7 @@ __all__ = [
     "labels",
     "presets",
     "refine",
+    "refine_points",
     "set_cache_limit",
     "set_num_threads",
     "unary_from_labels",
