@@ -98,7 +98,7 @@ def scores(where: str, name: str, values: NDArray[Any]) -> ValueError:
 
 
 def are_probabilities(logits: NDArray[Any]) -> bool:
-    """Whether (C, *spatial) logits have been through a softmax; the first nearly always tell."""
+    """Whether (C, *spatial) logits are out of a softmax; the first column nearly always tells."""
     return _is_simplex(logits[..., :1]) and _is_simplex(logits)
 
 
