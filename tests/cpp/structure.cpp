@@ -290,7 +290,7 @@ int main() {
     lattice_is_the_slow_one(image(40, 150, 3, 0.1F), Keys::narrow);
     lattice_is_the_slow_one(cloud(600, 9, 60.0F), Keys::wide);
   }
-  lattice_is_the_slow_one(image(1, 9001, 0, 0.3F), Keys::narrow, {1});
+  lattice_is_the_slow_one(image(1, 9001, 0, 0.3F), Keys::dense, {1});
   lattice_is_the_slow_one(image(9001, 1, 0, 0.3F), Keys::narrow, {1});
   lattice_is_the_slow_one(image(1, 1, 0, 1.0F), Keys::dense, {1, 4}, 2);
   lattice_is_the_slow_one(image(1, 1, 3, 1.0F), Keys::narrow, {1, 4}, 2);
