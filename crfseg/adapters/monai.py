@@ -94,7 +94,7 @@ def _whole(labels: Any) -> Any:
 
 def _spacing(image: Any, x: Any) -> tuple[float, ...]:
     """The lengths of a voxel along the array's axes."""
-    n_axes = x.ndim - 1
+    n_axes: int = x.ndim - 1
     for one in (image, x):
         if isinstance(one, MetaTensor):  # a slice has the affine of its volume
             lengths = affine_to_spacing(one.affine, len(one.affine) - 1)
