@@ -93,6 +93,56 @@ def test_labels_with_unsure_pixels_migrate_as_the_table_says():
     assert new[0].max() < 1e-6
 
 
+def test_features_matrices_and_the_divergence_migrate_as_the_table_says(rng):
+    import crfseg.compat.pydensecrf.densecrf as dcrf
+
+    n_labels, n_points, weight = 3, 200, 2.0
+    unary = 4 * rng.random((n_labels, n_points)).astype(np.float32)
+    features = rng.normal(size=(4, n_points)).astype(np.float32)
+    costs = rng.normal(size=(n_labels, n_labels)).astype(np.float32)
+    old = dcrf.DenseCRF(n_points, n_labels)
+    old.setUnaryEnergy(unary)
+    old.addPairwiseEnergy(features, compat=costs)
+    new = crfseg.DenseCRF(
+        unary, [crfseg.Features(features.T, weight=1)], compatibility=(costs + costs.T) / 2
+    )
+    np.testing.assert_allclose(new.infer(3).q, old.inference(3), atol=1e-5)
+
+    potts = dcrf.DenseCRF(n_points, n_labels)
+    potts.setUnaryEnergy(unary)
+    potts.addPairwiseEnergy(features, compat=weight)
+    new = crfseg.DenseCRF(unary, [crfseg.Features(features.T, weight=weight)])
+    pairs = []
+    for q in (potts.inference(0), potts.inference(4)):
+        marginals = np.array(q, np.float64)
+        alone = (marginals * (np.log(np.maximum(marginals, 1e-20)) + unary)).sum()
+        agreement = potts.klDivergence(q) - alone
+        pairs.append((agreement, 2 * (new.free_energy(np.array(q)) - alone)))
+    assert pairs[0][0] < 0
+    assert abs(pairs[0][0] - pairs[1][0]) > 1
+    # What agrees and what disagrees are all pairs.
+    assert pairs[0][1] - pairs[0][0] == pytest.approx(pairs[1][1] - pairs[1][0], rel=1e-4)
+
+
+def test_the_order_of_axes_in_sigmas_is_as_the_table_says():
+    import crfseg.compat.pydensecrf.densecrf as dcrf
+    from crfseg.compat.pydensecrf.utils import create_pairwise_gaussian, unary_from_softmax
+
+    probs = doubtful(truth())
+    _, height, width = probs.shape
+    by_name, by_features = dcrf.DenseCRF2D(width, height, 3), dcrf.DenseCRF(width * height, 3)
+    by_name.addPairwiseGaussian(sxy=(2, 7), compat=2.0)
+    by_features.addPairwiseEnergy(create_pairwise_gaussian((7, 2), (height, width)), compat=2.0)
+    asked = {"layout": "CHW", "bilateral": None, "iterations": 3}
+    new = crfseg.refine(probs, None, spatial=((2, 7), 2), **asked)
+    other_way = crfseg.refine(probs, None, spatial=((7, 2), 2), **asked)
+    for old in (by_name, by_features):
+        old.setUnaryEnergy(unary_from_softmax(probs))
+        found = np.array(old.inference(3)).reshape(probs.shape)
+        # The order of features turns the lattice, which then errs in other places.
+        assert np.abs(found - new).mean() < 0.1 * np.abs(found - other_way).mean()
+
+
 def test_sums_without_normalization_migrate_as_the_table_says():
     import crfseg.compat.pydensecrf.densecrf as dcrf
     from crfseg.compat.pydensecrf.utils import unary_from_softmax
