@@ -15,6 +15,7 @@ from work import floor_cycles
 
 PEER, OURS = "pydensecrf2", "crfseg"
 CUSTOM = "3/3+80/13/10"
+_BANDS = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -258,9 +259,8 @@ def descent(results: Results) -> list[str]:
 def quality(results: Results) -> list[str]:
     """Images: over all pixels, and near boundaries."""
     titles = ["set", "contender", "parameters", "mIoU", "accuracy"]
-    bands = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
     return table(
-        [*titles, *bands, "seams", "ms"],
+        [*titles, *_BANDS, "seams", "ms"],
         [
             (
                 f"{row.set}, {row.images}",
@@ -302,25 +302,16 @@ def limits(results: Results) -> list[str]:
 
 
 def volumes(results: Results) -> list[str]:
-    """Volumes: Dice of the regions."""
+    """Volumes: over all voxels, near boundaries, and Dice of the regions."""
+    titles = ["volume", "contender", "parameters", "mIoU", "accuracy"]
     return table(
-        [
-            "volume",
-            "contender",
-            "parameters",
-            "mIoU",
-            "accuracy",
-            "whole",
-            "core",
-            "enhancing",
-            "s",
-        ],
+        [*titles, *_BANDS, "whole", "core", "enhancing", "s"],
         [
             (
                 row.set,
                 row.contender,
                 f"{row.parameters}, {row.iterations} it." if row.iterations else "",
-                *(f"{score:.2f}" for score in (row.miou, row.accuracy)),
+                *(f"{score:.2f}" for score in row.scores()[:-1]),
                 *(f"{d:.1f}" for d in (row.dice_whole, row.dice_core, row.dice_enhancing)),
                 number(row.ms / 1e3),
             )

@@ -47,9 +47,9 @@ class Preparation(NamedTuple):
             name, array = f"{name} * std + mean", self._denormalized(array, self.range)
         return name, array[..., ::-1] if self.is_bgr else array
 
-    def _denormalized(self, array: NDArray[Any], wanted: Ranges) -> NDArray[np.float32]:
+    def _denormalized(self, array: NDArray[Any], ranges: Ranges) -> NDArray[np.float32]:
+        low, high = np.array(ranges, np.float32).T
         values: NDArray[np.float32] = array.astype(np.float32) * self.std + self.mean
-        low, high = np.asarray(wanted, np.float32).T  # of all channels, or of each
         # Half precision has steps of almost a level.
         level = (high - low) / 255
         if (values >= low - level).all() and (values <= high + level).all():
@@ -153,8 +153,13 @@ def prepared(
                 )
         # No mean of a picture in 0..1 is larger.
         image_range = image_range or ((0.0, 255.0) if means.max() > 1 else (0.0, 1.0))
-    preparation = Preparation(means, stds, bgr, image_range if is_normalized else None)
-    return images._replace(preparation=preparation), image_range
+    undone = Preparation(means, stds, bgr, image_range if is_normalized else None)
+    if image_range is not None and isinstance(image_range[0], tuple):
+        if len(image_range) != images.n_channels:
+            raise fault_grids.range_count(where, "image", len(image_range), images.n_channels)
+        if bgr:
+            image_range = image_range[::-1]  # they are red first once that is undone
+    return images._replace(preparation=undone), image_range
 
 
 def _per_channel(where: str, name: str, value: Any, n_channels: int) -> NDArray[np.float32]:

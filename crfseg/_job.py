@@ -53,20 +53,18 @@ def run(
 ) -> Any:
     """The refined segmentation, in the container of ``x``."""
     array, n_items = scores.array, scores.sizes.get("N", 1)
-    is_marked = model.min_confidence is None or scores.kind == "labels"
+    is_mark_given = model.min_confidence is None or scores.kind == "labels"
     unaries = Unaries(
         where,
         scores,
         grid,
         model.n_labels,
         model.confidence,
-        model.ignore_index if is_marked else None,
+        model.ignore_index if is_mark_given else None,  # else it is for the result alone
         keep_thin,
     )
-    unsure = checked_unsure(
-        *(where, model.min_confidence, model.ignore_index, scores, model.returns),
-        unaries.n_labels,
-    )
+    marks = (model.min_confidence, model.ignore_index)
+    unsure = checked_unsure(where, *marks, scores, model.returns, unaries.n_labels)
     form = form_of(scores, model.returns, unaries.n_labels, unsure)
     if n_items == 0:
         return restore(Result(form, scores, grid, unaries.n_labels).array)

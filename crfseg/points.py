@@ -50,9 +50,9 @@ def refine_points(
     and colours of a point cloud, centres and mean colours of superpixels, embeddings.
 
     Args:
-        x: what ``refine`` takes, of N points: probabilities or logits (N, C), labels (N,), or a
-            mask (N,) or (N, 1), hard or of foreground probabilities. Tensors may require a gradient
-            as for ``refine``.
+        x: what ``refine`` takes, of N points: probabilities, logits or scores (N, C), labels (N,),
+            or a mask (N,) or (N, 1), hard or of foreground probabilities. Tensors may require a
+            gradient as for ``refine``.
         features: (N, d) finite numbers, 1 <= d <= 16; or a list of ``Features`` terms, each of
             which has its features, sigmas and weight.
         sigmas: what features are divided by: one positive number, or one per feature. The features

@@ -65,15 +65,15 @@ def test_the_python_lines(given, capsys):
     assert names["foreground"].shape == (H, W)
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
+    assert names["upsampled"].shape == (C, H, W)
+    assert names["sharp"].shape == (C, 5, 8, 16)
+    assert (names["smooth_labels"] != given["point_labels"]).any()
+    assert names["smooth_probs"].shape == (60, C)
     assert np.abs(names["marginals"] - names["fewer"]).max() > 0.01
     half = crfseg.refine(probs, image, bilateral=(80, 7, 5), spatial=(6, 6))
     np.testing.assert_array_equal(names["ours"], half)
     assert set(np.unique(names["pseudo"])) <= {0, 1, 2, 3, 255}
     assert set(np.unique(names["affinity"])) <= {0, 1, 2, 3, 255}
-    assert names["upsampled"].shape == (C, H, W)
-    assert names["sharp"].shape == (C, 5, 8, 16)
-    assert (names["smooth_labels"] != given["point_labels"]).any()
-    assert names["smooth_probs"].shape == (60, C)
     # The terms spelt out are the customary ones.
     customary = crfseg.refine(probs, image, **crfseg.CUSTOMARY)
     np.testing.assert_allclose(names["q"], customary, atol=1e-4)

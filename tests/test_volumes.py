@@ -233,23 +233,6 @@ def test_every_channel_has_a_range(probs, volume, refined):
     np.testing.assert_allclose(alone, expected, rtol=0, atol=2e-3)
 
 
-def test_what_normalised_the_channels_is_undone(probs, volume, refined):
-    lows, highs = np.array([-1000.0, 0.0]), np.array([3000.0, 1.0])
-    mean, std = np.array([200.0, 0.4]), np.array([500.0, 0.2])
-    given = ((lows + volume / 255 * (highs - lows) - mean) / std).astype(np.float32)
-    ranges = list(zip(lows, highs, strict=True))
-    found = refine(probs, given, mean=mean, std=std, image_range=ranges, **KERNELS)
-    np.testing.assert_allclose(found, refined, rtol=0, atol=5e-3)
-
-
-def test_labels_of_volumes_may_be_unsure(probs, volume, refined):
-    found = refine(probs, volume, returns="labels", min_confidence=0.8, **KERNELS)
-    sure = refined.max(0) >= 0.8
-    assert 0 < sure.mean() < 1
-    np.testing.assert_array_equal(found[sure], refined.argmax(0)[sure])
-    assert (found[~sure] == 255).all()
-
-
 def test_images_may_have_their_channels_first(probs, volume):
     image, scores = volume[0], probs[:, 0]
     expected = refine(scores, image, **KERNELS)
