@@ -2,7 +2,6 @@
 """The Python lines of docs/ run as printed, one block after the other, and print what they say."""
 
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -186,7 +185,6 @@ def test_the_index_names_every_page_and_every_link_leads_somewhere():
                 assert section in [title.lower().replace(" ", "-") for title in headings], link
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_pictures_are_small_and_drawn_by_the_script():
     image_module = pytest.importorskip("PIL.Image")
     script = (DOCUMENTS.parent / "benchmarks" / "panels.py").read_text(encoding="utf-8")
@@ -196,5 +194,5 @@ def test_pictures_are_small_and_drawn_by_the_script():
     for name in drawn:
         path = PICTURES / f"{name}.jpg"
         assert path.stat().st_size < 150_000
-        with image_module.open(path) as picture, warnings.catch_warnings():
+        with image_module.open(path) as picture:
             assert picture.width > 1000
