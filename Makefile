@@ -14,6 +14,7 @@ ROOFLINE_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+ADAPTED := tests/adapters/constraints.txt
 BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
 NATIVE := $(sort $(shell find csrc -type f))
 CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h tests/cuda/*.cu \
@@ -21,7 +22,7 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test test-core build peer torch lint format bench programs instructions roofline tables sanitize cuda dist clean
+.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -53,6 +54,13 @@ peer: $(STAMP)
 torch: $(STAMP)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch
 
+# What crfseg/adapters is tested with, beside recorded structures. mmsegmentation asks for an mmcv that
+# has no wheels; mmcv-lite, without compiled ops, is enough for its data samples.
+adapters: torch
+	$(PIP) --constraint $(ADAPTED) transformers torchvision segmentation-models-pytorch monai mmengine \
+		ftfy prettytable scipy
+	$(PIP) --constraint $(ADAPTED) --no-deps mmcv-lite mmsegmentation
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -82,6 +90,10 @@ roofline: programs
 # The documents' tables and figure, from what lies in benchmarks/results.
 tables: $(STAMP)
 	$(BIN)/python benchmarks/render.py
+
+# What each parameter does, for docs/parameters.md.
+pictures: $(STAMP)
+	$(BIN)/python benchmarks/panels.py
 
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)

@@ -22,6 +22,7 @@ DOCUMENTS = tuple(
         "README.md",
         "docs/performance.md",
         "docs/quality.md",
+        "docs/limits.md",
         "docs/solvers.md",
         "docs/training.md",
     )

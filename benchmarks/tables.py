@@ -14,6 +14,7 @@ from table import Row, median, number
 from work import floor_cycles
 
 PEER, OURS = "pydensecrf2", "crfseg"
+CUSTOM = "3/3+80/13/10"
 _BANDS = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
 
 
@@ -300,6 +301,32 @@ def quality(results: Results) -> list[str]:
     )
 
 
+def limits(results: Results) -> list[str]:
+    """The scores alone, the defaults, the field's custom: what helps where."""
+    named = {"none": "the scores alone", "default": "defaults", CUSTOM: f"customary, {CUSTOM}"}
+    rows = [
+        row
+        for row in results.qualities
+        if row.contender in ("none", OURS)
+        and row.parameters in named
+        and not row.set.endswith("-crops")
+        and math.isnan(row.dice_whole)
+    ]
+    return table(
+        ["images", "", "mIoU", "accuracy", "accuracy within 4"],
+        [
+            (
+                f"{row.set}, {row.images}",
+                named[row.parameters],
+                f"{row.miou:.2f}",
+                f"{row.accuracy:.2f}",
+                f"{row.accuracy_4:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
 def volumes(results: Results) -> list[str]:
     """Volumes: over all voxels, near boundaries, and Dice of the regions."""
     titles = ["volume", "contender", "parameters", "mIoU", "accuracy"]
@@ -337,6 +364,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
         solvers,
         descent,
         quality,
+        limits,
         volumes,
     )
 }

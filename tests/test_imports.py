@@ -29,7 +29,7 @@ LAYERS = (
     ("compat", "points", "refine"),
     ("cams",),
     ("__init__",),
-    ("batch",),
+    ("adapters", "batch"),
     ("cli", "demo"),
     ("__main__",),
 )
@@ -99,7 +99,21 @@ def test_importing_crfseg_loads_numpy_and_the_standard_library_alone():
 @pytest.mark.parametrize("path", modules_outside("torch"), **ids)
 def test_only_numpy_is_imported_at_module_level(path):
     tops = {name.split(".")[0] for name in imported_names(path, module_level_only=True)}
-    assert tops - {"crfseg", "numpy"} - sys.stdlib_module_names == set()
+    adapted = {path.stem} if room_of(path) == "adapters" else set()
+    assert tops - {"crfseg", "numpy"} - adapted - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("adapters/*.py")), **ids)
+def test_an_adapter_knows_refine_and_the_library_that_it_is_named_after(path):
+    names = set(imported_names(path))
+    assert {name.split(".")[0] for name in names} <= {
+        "crfseg",
+        "collections",
+        "numpy",
+        "typing",
+        path.stem,
+    }
+    assert rooms_imported_by(path) <= {"_check", "adapters", "refine"}
 
 
 @pytest.mark.parametrize("path", modules_outside("torch"), **ids)

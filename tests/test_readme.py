@@ -2,9 +2,7 @@
 """The README's lines run as printed, one block after the other, and do what the text says."""
 
 import inspect
-import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +10,10 @@ import pytest
 import crfseg
 from crfseg import cli
 from crfseg.io import read_labels, write_picture
+from snippets import ROOT, blocks
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = ROOT / "README.md"
 C, H, W = 3, 24, 32
-
-
-def blocks(language):
-    """What stands between fences, top to bottom."""
-    text = README.read_text(encoding="utf-8")
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [block for named, block in fenced if named == language]
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def exact_filter(features, values):
 
 def test_the_python_lines(given, capsys):
     names = dict(given)
-    for block in blocks("python"):
+    for block in blocks(README):
         if "crfseg.torch" in block:  # tests/pytorch runs those
             continue
         exec(compile(block, "README.md", "exec"), names)
@@ -93,7 +85,7 @@ def test_the_python_lines(given, capsys):
 
 
 def test_the_command_lines(given, capsys):
-    commands = [line for block in blocks("") for line in block.splitlines()]
+    commands = [line for block in blocks(README, "") for line in block.splitlines()]
     ours = [shlex.split(line) for line in commands if "crfseg " in line]
     assert ours, "README.md shows no crfseg command"
     for command, *arguments in ours:
