@@ -10,6 +10,7 @@ from ._native import core, get_num_threads, set_num_threads
 from .cache import clear_cache, set_cache_limit
 from .compatibility import Potts
 from .crf import DenseCRF
+from .dataset import refine_dataset
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
 from .refine import CUSTOMARY, refine
@@ -37,6 +38,7 @@ __all__ = [
     "get_num_threads",
     "info",
     "refine",
+    "refine_dataset",
     "set_cache_limit",
     "set_num_threads",
     "unary_from_labels",
