@@ -5,6 +5,7 @@
 ``crfseg.torch``, imported on its own, is the differentiable layer for PyTorch.
 """
 
+from . import cams, labels, presets
 from ._info import info
 from ._native import core, get_num_threads, set_num_threads
 from .cache import clear_cache, set_cache_limit
@@ -34,9 +35,12 @@ __all__ = [
     "MeanField",
     "Potts",
     "__version__",
+    "cams",
     "clear_cache",
     "get_num_threads",
     "info",
+    "labels",
+    "presets",
     "refine",
     "refine_dataset",
     "set_cache_limit",

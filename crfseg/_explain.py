@@ -84,6 +84,39 @@ def probabilities(
     return _wrong_sum(where, name, values, guessed)
 
 
+def scores(where: str, name: str, values: NDArray[Any]) -> ValueError:
+    """What makes (C, *spatial) scores of kind "scores" none: NaN, infinity, or one below 0."""
+    if not np.isfinite(values).all():
+        return non_finite(where, name, values, _axes(values))
+    lowest = _index(values.argmin(), values.shape)
+    found = f"{name} has {show(values[lowest])} at {place(lowest, _axes(values))}"
+    return invalid(
+        where, f"{found}; expected scores of at least 0 (scores before softmax need kind='logits')"
+    )
+
+
+def are_probabilities(logits: NDArray[Any]) -> bool:
+    """Whether (C, H, W) logits have been through a softmax; the first pixel nearly always tells."""
+    return _is_simplex(logits[:, :1, :1]) and _is_simplex(logits)
+
+
+def _is_simplex(values: NDArray[Any]) -> bool:
+    if not values.min() >= 0:
+        return False
+    off = np.abs(values.sum(axis=0, dtype=np.float64) - 1.0)
+    return bool(off.max() <= SUM_TOLERANCE)
+
+
+def not_logits(where: str, name: str) -> ValueError:
+    """A softmax over probabilities leaves next to nothing of them."""
+    return invalid(
+        where,
+        f"{name} holds probabilities (at least 0, and they sum to 1) and kind is 'logits'; "
+        "expected scores before softmax, or kind='probs' (a second softmax would even them out), "
+        "or for masks kind='mask' with confidence=",
+    )
+
+
 def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> ValueError | None:
     total = values.sum(axis=0, dtype=np.float64)
     off = np.abs(total - 1.0)
@@ -105,9 +138,9 @@ def are_swapped(x: NDArray[Any], image: NDArray[Any], kind: str) -> bool:
 
     Looks at a sample of the pixels: this is asked before anything is known to be wrong.
     """
-    if kind != "logits":
+    if kind not in ("logits", "scores"):
         return not _sum_to_one(x) and (_sum_to_one(image) or _are_logits_beside(image, x))
-    # Any floats are logits, so the image must be none, whatever image_range says.
+    # Any floats may be these, so the image must be none, whatever image_range says.
     return min(image.shape) > MOST_DIMENSIONS and _are_logits_beside(image, x)
 
 
@@ -180,7 +213,7 @@ def _what_else(where: str, guessed: bool) -> str:
     if guessed:
         return (
             f"{expected}, or kind='logits' for scores before softmax, 'mask' for foreground "
-            "probabilities, as sigmoids are"
+            "probabilities, as sigmoids are, 'scores' for others of at least 0"
         )
     return f"{expected} (scores before softmax need kind='logits')"
 
@@ -337,7 +370,7 @@ def image_range(
         return invalid(where, f"{found}; expected values within image_range={wanted}")
     hint = "pass image_range=(lo, hi) for another range"
     if low < 0:
-        hint = "it looks mean-subtracted: undo that (* std + mean), or pass image_range=(lo, hi)"
+        hint = "it looks mean-subtracted: pass mean= and std=, or image_range=(lo, hi)"
     elif high <= 255:
         hint = "pass image_range=(0, 255) if these are levels of 0 to 255"
     return invalid(where, f"{found}; expected 0 to 1 for a float image ({hint})")

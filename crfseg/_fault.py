@@ -283,6 +283,14 @@ def two_models(where: str, name: str) -> ValueError:
     )
 
 
+def scaled_terms(where: str, scale: float) -> ValueError:
+    """scale= beside pairwise=, whose sigmas it does not know to be of positions."""
+    return invalid(
+        where,
+        f"scale is {show(scale)} but pairwise was given; expected terms with sigmas of that scale",
+    )
+
+
 def missing_image(where: str) -> ValueError:
     """A bilateral term without an image."""
     without = ", or bilateral=None for no such term" if where == "refine" else ""

@@ -31,6 +31,29 @@ class Levels(NamedTuple):
     scale: float
 
 
+class Preparation(NamedTuple):
+    """What a network's input has to go through to be a picture again."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    is_bgr: bool
+    range: Range | None  # of what mean and std lead to; None where there are none
+
+    def undo(self, name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
+        """The picture in RGB, and what errors call it."""
+        if self.range is not None:
+            name, array = f"{name} * std + mean", self._denormalized(array, *self.range)
+        return name, array[..., ::-1] if self.is_bgr else array
+
+    def _denormalized(self, array: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = array.astype(np.float32) * self.std + self.mean
+        # Half precision has steps of almost a level.
+        level = (high - low) / 255
+        if values.min() >= low - level and values.max() <= high + level:
+            np.clip(values, low, high, out=values)
+        return values
+
+
 class Images(NamedTuple):
     """The images of one call: one for all items of a batch, or one for each."""
 
@@ -38,12 +61,14 @@ class Images(NamedTuple):
     size: tuple[int, int] | None  # unknown where an empty list was given
     n_channels: int
     is_shared: bool = False  # one for all, said by giving no list
+    preparation: Preparation | None = None
 
     def for_item(self, i: int) -> tuple[str, NDArray[Any]]:
         """The image of the i-th item, and its name."""
-        return (
-            ("image", self.arrays[0]) if len(self.arrays) == 1 else (f"image[{i}]", self.arrays[i])
-        )
+        name, i = ("image", 0) if len(self.arrays) == 1 else (f"image[{i}]", i)
+        if self.preparation is None:
+            return name, self.arrays[i]
+        return self.preparation.undo(name, self.arrays[i])
 
 
 def open_image(where: str, name: str, image: Any, ndim: int) -> NDArray[Any]:
@@ -100,6 +125,44 @@ def _same_size(where: str, arrays: list[NDArray[Any]]) -> Images:
     if not arrays:
         return Images([], None, 0)
     return Images(arrays, arrays[0].shape[:2], arrays[0].shape[2])
+
+
+def prepared(
+    where: str, images: Images, mean: Any, std: Any, bgr: Any, image_range: Range | None
+) -> tuple[Images, Range | None]:
+    """Take note of ``mean``, ``std`` and ``bgr``, and of the range that they lead to."""
+    check.flag(where, "bgr", bgr)
+    is_normalized = mean is not None or std is not None
+    if not images.arrays or not (bgr or is_normalized):
+        return images, image_range
+    if bgr and images.n_channels != 3:
+        shape = (*(images.size or ()), images.n_channels)
+        raise fault.wrong_shape(where, "image", shape, "three channels for bgr=True")
+    means = _per_channel(where, "mean", 0.0 if mean is None else mean, images.n_channels)
+    stds = _per_channel(where, "std", 1.0 if std is None else std, images.n_channels)
+    if not (stds > 0).all():
+        raise check.invalid(where, f"std is {check.show(std)}; expected positive numbers")
+    if is_normalized:
+        for one in images.arrays:
+            if one.dtype.kind != "f":
+                raise fault.wrong_dtype(
+                    where, "image", one.dtype, "floats, normalised with mean and std"
+                )
+        # No mean of a picture in 0..1 is larger.
+        image_range = image_range or ((0.0, 255.0) if means.max() > 1 else (0.0, 1.0))
+    preparation = Preparation(means, stds, bgr, image_range if is_normalized else None)
+    return images._replace(preparation=preparation), image_range
+
+
+def _per_channel(where: str, name: str, value: Any, n_channels: int) -> NDArray[np.float32]:
+    values = as_array(where, name, value)
+    if values.size not in (1, n_channels) or values.ndim > 1:
+        expected = f"one number, or {n_channels}, one for each channel of image"
+        raise fault.wrong_shape(where, name, values.shape, expected)
+    numbers: NDArray[np.float32] = values.astype(np.float32).reshape(-1)
+    if not np.isfinite(numbers).all():
+        raise check.invalid(where, f"{name} is {check.show(value)}; expected finite numbers")
+    return numbers
 
 
 def checked_range(where: str, image_range: Any) -> Range | None:

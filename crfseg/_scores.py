@@ -12,9 +12,10 @@ from . import _fault as fault
 from ._image import Images
 from .upsample import Size, alignments
 
-KINDS: Final = ("auto", "probs", "logits", "labels", "mask")
+KINDS: Final = ("auto", "probs", "logits", "scores", "labels", "mask")
 LAYOUTS: Final = ("CHW", "HWC", "NCHW", "NHWC", "HW", "NHW")
 
+_SOFT_KINDS: Final = ("probs", "logits", "scores")
 _SOFT_LAYOUTS: Final = LAYOUTS[:4]
 _HARD_LAYOUTS: Final = LAYOUTS[4:]
 _PICTURE_DTYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
@@ -48,7 +49,7 @@ class Scores(NamedTuple):
     @property
     def is_soft(self) -> bool:
         """Whether it holds scores for every label, not hard labels or a mask of either kind."""
-        return self.kind in ("probs", "logits")
+        return self.kind in _SOFT_KINDS
 
     @property
     def items(self) -> NDArray[Any]:
@@ -155,7 +156,7 @@ def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]
     of_dtype = {"b": "mask", "i": "labels", "u": "labels", "f": "probs"}[array.dtype.kind]
     if kind == "auto":
         return of_dtype, True
-    if kind == "mask" or kind == of_dtype or (kind == "logits" and of_dtype == "probs"):
+    if kind in ("mask", of_dtype) or (kind in _SOFT_KINDS and of_dtype == "probs"):
         return kind, False
     expected = "integers" if kind == "labels" else "floats"
     raise fault.wrong_dtype(where, "x", array.dtype, f"{expected} for kind={kind!r}")
@@ -313,6 +314,6 @@ def _checked(where: str, scores: Scores) -> Scores:
         raise fault.too_many_labels(where, "x", scores.array.shape, sizes["C"])
     if sizes["H"] == 0 or sizes["W"] == 0:
         raise fault.empty(where, "x", scores.array.shape)
-    if sizes.get("C") == 1 and scores.kind == "logits":
+    if sizes.get("C") == 1 and scores.kind in ("logits", "scores"):
         raise explain.one_logit(where, "x", scores.array.shape)
     return scores

@@ -93,7 +93,7 @@ class Unaries:
 
     def _load(self, field: core.MeanField, i: int, threads: int) -> Judge:
         item = self._scores.items[i]
-        if self._scores.kind == "probs":
+        if self._scores.kind in ("probs", "scores"):
             return self._hand_over(field, item, core.UNARY_PROBABILITIES, threads, self._judge(i))
         if self._scores.kind == "logits":
             return self._hand_over(field, item, core.UNARY_LOGITS, threads, self._judge(i))
@@ -154,6 +154,12 @@ class Unaries:
         def judge_logits(report: Report) -> None:
             if report[0] >= 0:
                 raise explain.non_finite(where, name, item, "CHW")
+            if explain.are_probabilities(item):
+                raise explain.not_logits(where, name)
+
+        def judge_scores(report: Report) -> None:
+            if report[0] >= 0 or report[1] < -explain.NEGATIVE_TOLERANCE:
+                raise explain.scores(where, name, item)
 
         def judge_probabilities(report: Report) -> None:
             bad, low, _, off, _ = report
@@ -163,7 +169,8 @@ class Unaries:
             if wrong is not None:
                 raise wrong
 
-        return judge_logits if scores.kind == "logits" else judge_probabilities
+        judges = {"logits": judge_logits, "scores": judge_scores}
+        return judges.get(scores.kind, judge_probabilities)
 
     def _hand_over(
         self, field: core.MeanField, item: NDArray[Any], kind: int, threads: int, judge: Judge

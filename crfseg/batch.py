@@ -226,7 +226,8 @@ def labels_before(loaded: Loaded, arguments: Mapping[str, Any], returns: str) ->
     """What is refined, at the image's size: without pairwise terms ``refine`` only upsamples."""
     if np.asarray(loaded.x).dtype.kind != "f":
         return loaded.x
-    alone = {**arguments, "spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
+    alone = {name: value for name, value in arguments.items() if name != "min_confidence"}
+    alone |= {"spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
     return refine(loaded.x, loaded.image, returns=returns, **alone)
 
 

@@ -40,6 +40,8 @@ from .io import atomic_write, read_palette, remove_partials
 from .manifest import Manifest
 from .pairs import check_folder, pair_folders
 from .palette import as_palette, voc_palette
+from .presets import spelt_out
+from .refine import refine
 
 SUMMARY = "crfseg-summary.json"
 _WHERE: Final = "refine_dataset"
@@ -165,6 +167,8 @@ def refine_dataset(
     if workers is not None:
         check.integer(_WHERE, "workers", workers, at_least=1, at_most=MOST_THREADS)
     check_arguments(options, reword)
+    # What a preset says and not what it is called is what results are made of.
+    options = spelt_out("refine", refine, options)
     folder = Path(out)
     plan = _Plan(
         *(folder, returns, _palette(palette), Reading(array, exif), options),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """refine(): the one call. Scores and an image in, a segmentation along the image's edges out."""
 
+import os
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,17 +10,19 @@ from . import _check as check
 from . import _fault as fault
 from . import _memory as memory
 from ._containers import open_array, requires_gradient
-from ._image import Range, checked_range, open_images
+from ._image import Range, checked_range, open_images, prepared
 from ._items import Items
 from ._kernels import Kernels
 from ._native import NORMALIZATIONS, threads_of_call
-from ._results import RETURNS, Result, form_of
+from ._preset import Preset
+from ._results import RETURNS, Result, checked_unsure, form_of
 from ._scores import KINDS, LAYOUTS, read_scores
 from ._unaries import Unaries
 from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
 from .pairwise import Bilateral, Gaussian, Sigmas, Term, check_terms
+from .presets import get, takes_preset
 from .solvers import Solver, native, resolve, rows_kept
 from .upsample import CHOICES as UPSAMPLE
 from .upsample import Size
@@ -31,14 +34,18 @@ _BILATERAL = (30.0, 13.0, 10.0)
 _THIN = 21
 _TERMS = (Gaussian(*_SPATIAL), Bilateral(None, *_BILATERAL))
 
-CUSTOMARY: dict[str, Any] = {"spatial": (3.0, 3.0), "bilateral": (80.0, 13.0, 10.0), "keep_thin": 0}
-"""The field's customary parameters, pydensecrf's example: ``refine(x, image, **CUSTOMARY)``."""
+CUSTOMARY: dict[str, Any] = {
+    name: get("pydensecrf").options[name] for name in ("spatial", "bilateral", "keep_thin")
+}
+"""The field's customary terms, of the preset "pydensecrf": ``refine(x, image, **CUSTOMARY)``."""
 
 
+@takes_preset
 def refine(
     x: Any,
     image: Any,
     *,
+    preset: str | os.PathLike[str] | Preset | None = None,
     kind: str = "auto",
     layout: str | None = None,
     spatial: tuple[Sigmas, float] | None = _SPATIAL,
@@ -55,8 +62,13 @@ def refine(
     upsample: str | bool = "auto",
     returns: str = "same",
     threads: int | None = None,
+    scale: float = 1.0,
     image_range: Range | None = None,
+    mean: Any = None,
+    std: Any = None,
+    bgr: bool = False,
     confidence: float = 0.7,
+    min_confidence: float | None = None,
     ignore_index: int | None = None,
     n_labels: int | None = None,
 ) -> Any:
@@ -67,7 +79,7 @@ def refine(
     iterations) were chosen on outputs of networks, see docs/quality.md; ``crfseg.CUSTOMARY`` holds
     what the field has settled on.
 
-    ``x`` is one of four kinds, of any strides, read-only or not:
+    ``x`` is one of five kinds, of any strides, read-only or not:
 
     ==========  ================================  ==========================================
     kind        x                                 result for ``returns="same"``
@@ -75,6 +87,8 @@ def refine(
     "probs"     floats that sum to 1 over labels  probabilities
     "logits"    finite scores before softmax of   log-probabilities, at least -87.4
                 two labels or more
+    "scores"    floats of at least 0 for two      probabilities
+                labels or more, of any sum
     "labels"    integers (H, W) or (N, H, W)      labels
     "mask"      bool, {0, 1}, {0, 255} or float   a mask of the same values; for floats the
                 foreground probability, (H, W)    refined foreground probability
@@ -92,6 +106,8 @@ def refine(
             the fourth of an RGBA array like a colour. For a batch (N, H, W, K) or a list of N;
             an image that is in no list, or an array (1, H, W, K), serves all items. None only if
             no term looks at it.
+        preset: the name of published parameters (``crfseg.presets.list()``), a file of your own,
+            or a ``crfseg.presets.Preset``. Other keywords go before what it says.
         kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
             raises if the values say otherwise, or if several label maps for one image may be
             scores.
@@ -105,7 +121,7 @@ def refine(
         keep_thin: side of a square in pixels: where no such square with one label (the most
             probable one) covers a pixel, its unary counts 32 times, so that kernels that are
             strong enough for large regions do not erase what is thin. 0 for none. "auto" is 21
-            for probabilities and logits with the default kernels, else 0. Where more than half
+            for scores of every label with the default kernels, else 0. Where more than half
             of an image is thin, it is noise and nothing is held.
         iterations: updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
@@ -125,8 +141,17 @@ def refine(
         threads: None for ``get_num_threads()``. They work on images of a batch side by side where
             there are enough, else inside an image. Results do not depend on it. Where x gets a
             gradient, ``get_num_threads()`` counts.
+        scale: what sigma_xy of ``spatial`` and ``bilateral`` are divided by: how many times smaller
+            the image is than those they were chosen for.
         image_range: (lo, hi), the values of the image that mean levels 0 and 255.
+        mean: what a network's input has been normalised by, ``(values - mean) / std``, which is
+            undone: one number or one per channel in the image's order, of values in 0..1, in
+            0..255 where a mean is above 1, or in ``image_range``.
+        std: as ``mean``; either may be left out.
+        bgr: whether the image has blue first, as OpenCV reads it. Results are those of RGB.
         confidence: how far labels and hard masks are trusted: the probability of the given label.
+        min_confidence: labels that are returned and have a smaller marginal become
+            ``ignore_index``, or 255 if that is None.
         ignore_index: the mark of points without a label; see ``unary_from_labels``.
         n_labels: C where x holds labels; None takes the largest that occurs, plus one.
 
@@ -140,6 +165,7 @@ def refine(
         TypeError: if an argument or a dtype is of the wrong type.
         MemoryError: if the job cannot fit into memory, before anything is touched.
     """
+    del preset  # its options are among the others: takes_preset has seen to it
     check.choice(_WHERE, "kind", kind, KINDS)
     check.choice(_WHERE, "layout", layout, (None, *LAYOUTS))
     check.choice(_WHERE, "upsample", upsample, UPSAMPLE)
@@ -154,23 +180,25 @@ def refine(
     check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
-    scale = checked_range(_WHERE, image_range)
-    terms = _terms(spatial, bilateral, pairwise)
+    value_range = checked_range(_WHERE, image_range)
+    terms = _terms(spatial, bilateral, pairwise, check.positive(_WHERE, "scale", scale))
 
     if image is None and any(isinstance(one, Bilateral) and one.image is None for one in terms):
         raise fault.missing_image(_WHERE)
 
     array, restore = open_array(_WHERE, "x", x)
-    images = open_images(_WHERE, image)
+    images, value_range = prepared(_WHERE, open_images(_WHERE, image), mean, std, bgr, value_range)
     scores = read_scores(_WHERE, array, kind, layout, upsample, images)
-    if iterations == 0 or (keep_thin == "auto" and scores.kind not in ("probs", "logits")):
+    if iterations == 0 or (keep_thin == "auto" and not scores.is_soft):
         side = 0
     size = images.size or (scores.sizes["H"], scores.sizes["W"])
     n_items = scores.sizes.get("N", 1)
     if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
-    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index, side)
-    form = form_of(scores, returns, unaries.n_labels)
+    given_mark = ignore_index if min_confidence is None or scores.kind == "labels" else None
+    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, given_mark, side)
+    unsure = checked_unsure(_WHERE, min_confidence, ignore_index, scores, returns, unaries.n_labels)
+    form = form_of(scores, returns, unaries.n_labels, unsure)
     if n_items == 0:
         return restore(Result(form, scores, size, unaries.n_labels).array)
     kernels = Kernels(
@@ -187,7 +215,7 @@ def refine(
         from .torch.refinement import refine_tensor
 
         return refine_tensor(
-            *(_WHERE, x, scores, size, form, kernels, images, scale),
+            *(_WHERE, x, scores, size, form, kernels, images, value_range),
             *(iterations, tolerance, accuracy, solver, side),
         )
     item_bytes = _item_bytes(size, unaries, kernels, rows_kept(solver))
@@ -196,7 +224,7 @@ def refine(
     with memory.explained(_WHERE, f"x of shape {array.shape}"):
         result = Result(form, scores, size, unaries.n_labels)
         items = Items(
-            *(_WHERE, size, unaries, kernels, images, scale, result),
+            *(_WHERE, size, unaries, kernels, images, value_range, result),
             *(iterations, tolerance, native(solver), skip),
         )
         items.refine(n_items, n_threads, item_bytes)
@@ -217,7 +245,7 @@ def _side(keep_thin: Any, is_default: bool) -> int:
     return check.integer(_WHERE, "keep_thin", keep_thin)
 
 
-def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
+def _terms(spatial: Any, bilateral: Any, pairwise: Any, scale: float) -> list[Term]:
     if pairwise is not None:
         for name, given, default in (
             ("spatial", spatial, _SPATIAL),
@@ -225,23 +253,31 @@ def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
         ):
             if given is not None and given is not default:
                 raise fault.two_models(_WHERE, name)
+        if scale != 1:
+            raise fault.scaled_terms(_WHERE, scale)
         return check_terms(_WHERE, pairwise)
-    if spatial is _SPATIAL and bilateral is _BILATERAL:
+    if spatial is _SPATIAL and bilateral is _BILATERAL and scale == 1:
         return list(_TERMS)
     terms: list[Term] = []
     if spatial is not None:
         xy, weight = check.parts(_WHERE, "spatial", spatial, ("sigma_xy", "weight"))
-        terms.append(Gaussian(_sigmas("spatial sigma_xy", xy), _weight("spatial weight", weight)))
+        xy = _scaled(_sigmas("spatial sigma_xy", xy), scale)
+        terms.append(Gaussian(xy, _weight("spatial weight", weight)))
     if bilateral is not None:
         names = ("sigma_xy", "sigma_rgb", "weight")
         xy, rgb, weight = check.parts(_WHERE, "bilateral", bilateral, names)
-        xy, rgb = _sigmas("bilateral sigma_xy", xy), _sigmas("bilateral sigma_rgb", rgb)
+        xy = _scaled(_sigmas("bilateral sigma_xy", xy), scale)
+        rgb = _sigmas("bilateral sigma_rgb", rgb)
         terms.append(Bilateral(None, xy, rgb, _weight("bilateral weight", weight)))
     return terms
 
 
 def _sigmas(name: str, value: Any) -> Sigmas:
     return check.sigmas(_WHERE, name, value)
+
+
+def _scaled(sigmas: Sigmas, scale: float) -> Sigmas:
+    return tuple(s / scale for s in sigmas) if isinstance(sigmas, tuple) else sigmas / scale
 
 
 def _weight(name: str, value: Any) -> float:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The README's lines run as printed, one block after the other, and do what the text says."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -91,7 +92,8 @@ def test_the_parameters_that_it_names_are_the_defaults():
     assert "a Gaussian term of 3 pixels and weight 6" in text
     assert "a bilateral term of 30 pixels, 13 colour levels and weight 10, ten iterations" in text
     assert "no square of 21 pixels fits" in text
-    defaults = crfseg.refine.__kwdefaults__
+    parameters = inspect.signature(crfseg.refine).parameters.values()
+    defaults = {one.name: one.default for one in parameters}
     assert defaults["spatial"] == (3, 6)
     assert defaults["bilateral"] == (30, 13, 10)
     assert "3 pixels and weight 3, 80 pixels, 13 levels and weight 10." in text

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from typer import Argument, Exit, Option
 
-from crfseg import __version__, get_num_threads, info
+from crfseg import __version__, get_num_threads, info, presets
 from crfseg._room import Room
 from crfseg.batch import (
     Job,
@@ -185,6 +185,20 @@ def show_command(
 
 
 app.command("eval")(evaluate)
+
+
+@app.command("presets")
+@spread
+def presets_command(
+    name: Annotated[
+        str | None, Argument(metavar="NAME|FILE", help="a preset to show in full")
+    ] = None,
+    *,
+    speech: Speech,
+) -> int:
+    """List published parameters, for --preset."""
+    speech.say(repr(presets.list()) if name is None else str(presets.get(name)))
+    return 0
 
 
 @app.command("info")

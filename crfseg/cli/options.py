@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from typer import BadParameter, Option
 
-from crfseg import refine
+from crfseg import presets, refine
 from crfseg.batch import Reading
 from crfseg.solvers import SOLVERS
 
@@ -62,6 +62,10 @@ def _of_refine(name: str, text: str, *words: str, **details: Any) -> Any:
     return Option(*words, help=text, rich_help_panel="Arguments of crfseg.refine", **details)
 
 
+def _presets() -> list[str]:
+    return list(presets.list())
+
+
 def _solvers() -> list[str]:
     return list(SOLVERS)
 
@@ -70,8 +74,17 @@ def _solvers() -> list[str]:
 class Model:
     """The arguments of ``crfseg.refine``."""
 
+    preset: Annotated[
+        str | None,
+        _of_refine(
+            "preset",
+            "published parameters (crfseg presets), or a .json file; other options go before",
+            metavar="NAME|FILE",
+            autocompletion=_presets,
+        ),
+    ] = None
     kind: Annotated[
-        Literal["auto", "probs", "logits", "labels", "mask"] | None,
+        Literal["auto", "probs", "logits", "scores", "labels", "mask"] | None,
         _of_refine("kind", "what SCORES hold"),
     ] = None
     layout: Annotated[
@@ -129,6 +142,17 @@ class Model:
     ] = None
     n_labels: Annotated[
         int | None, _of_refine("n_labels", "labels there are in label maps", metavar="N")
+    ] = None
+    min_confidence: Annotated[
+        float | None,
+        _of_refine(
+            "min_confidence",
+            "labels of less become --ignore-index, or 255 without it",
+            metavar="P",
+        ),
+    ] = None
+    scale: Annotated[
+        float | None, _of_refine("scale", "what SIGMA_XY are divided by", metavar="FACTOR")
     ] = None
     threads: Annotated[int | None, _of_refine("threads", "threads to use", metavar="N")] = None
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -82,13 +83,22 @@ def refine_tensor(
 
 
 def _check_values(where: str, scores: Scores) -> None:
-    if scores.kind != "probs":
-        return  # logits are looked at by the op, foreground probabilities have been
+    if scores.kind == "mask":
+        return  # foreground probabilities have been looked at
     for i, item in enumerate(scores.items):
-        name = f"x[{i}]" if "N" in scores.layout else "x"
-        wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
+        wrong = _wrong_item(where, f"x[{i}]" if "N" in scores.layout else "x", scores, item)
         if wrong is not None:
             raise wrong
+
+
+def _wrong_item(where: str, name: str, scores: Scores, item: NDArray[Any]) -> ValueError | None:
+    if scores.kind == "probs":
+        return explain.probabilities(where, name, item, guessed=scores.guessed)
+    if scores.kind == "logits":  # whether they are finite is seen by the op
+        return explain.not_logits(where, name) if explain.are_probabilities(item) else None
+    return (
+        None if (item >= 0).all() and np.isfinite(item).all() else explain.scores(where, name, item)
+    )
 
 
 def _logits(x: Tensor, scores: Scores, size: tuple[int, int]) -> Tensor:
