@@ -9,6 +9,7 @@ import errno
 import json
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ def refine_dataset(
     n_threads = threads_of_call(_WHERE, threads)
     if workers is not None:
         check.integer(_WHERE, "workers", workers, at_least=1, at_most=MOST_THREADS)
-    check_arguments(options, reword)
+    check_arguments({**options, "returns": returns}, reword)
     # What a preset says and not what it is called is what results are made of.
     options = spelt_out("refine", refine, options)
     folder = Path(out)
@@ -275,9 +276,9 @@ class _Plan:
         except OSError as error:
             if error.errno in _FULL:
                 raise
-            return name, "failed", error
+            return name, "failed", _without_arrays(error)
         except Exception as error:  # the others are refined all the same
-            return name, "failed", error
+            return name, "failed", _without_arrays(error)
 
     def _refine(self, item: Item, notes: Manifest, room: Room) -> str:
         out = self._place(item)
@@ -309,6 +310,15 @@ class _Plan:
 
     def _colours(self, loaded: Loaded) -> Palette:
         return loaded.palette if self._palette is None else self._palette
+
+
+def _without_arrays(error: Exception) -> Exception:
+    """An error whose traceback no longer holds what the functions in it have worked on."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _item(triple: Any) -> Item:
@@ -344,7 +354,9 @@ class _Tally:
 
     def summary(self, out: Path, seconds: float) -> Summary:
         """When all are done."""
-        return Summary(out, **self._counts, failed=self._failed, seconds=seconds)
+        return Summary(
+            out, **self._counts, failed=dict(sorted(self._failed.items())), seconds=seconds
+        )
 
 
 def _write(summary: Summary, parameters: Mapping[str, Any]) -> None:

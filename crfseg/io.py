@@ -54,7 +54,8 @@ def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
             yield file
         partial.replace(path)
     except OSError as error:
-        if error.filename is None and error.errno is not None:  # as write() leaves it
+        # write() names no file, and open() one that nobody knows.
+        if error.errno is not None and error.filename in (None, str(partial)):
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     finally:
