@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -55,11 +55,13 @@ def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
         partial.replace(path)
     except OSError as error:
         # write() names no file, and open() one that nobody knows.
-        if error.errno is not None and error.filename in (None, str(partial)):
+        is_ours = error.filename is None or str(error.filename) == str(partial)
+        if is_ours and error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or what matters has been raised
+            partial.unlink()
 
 
 def remove_partials(folder: StrPath) -> None:
