@@ -14,7 +14,7 @@ import pytest
 from command import only_sentence
 from crfseg import cli, presets, refine_dataset
 from crfseg.io import atomic_write, write_picture
-from crfseg.manifest import NAME, describe, opened
+from crfseg.manifest import NAME, Manifest, describe, opened
 from datasets import (
     assert_all_valid,
     command_line,
@@ -224,6 +224,17 @@ def test_a_result_that_is_about_to_be_replaced_is_off_the_list(tmp_path):
         assert not notes.holds("a", "key", tmp_path / "a")
 
 
+def test_results_that_were_replaced_but_not_noted_are_not_taken_for_the_old_ones(data, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("as if killed here")
+
+    run(data, palette="grey", iterations=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "add", fail)
+        assert len(run(data, palette="grey", iterations=4, tell=lambda _: None).failed) == 4
+    assert len(redone(data, palette="grey", iterations=3)) == 4
+
+
 def test_a_manifest_does_not_grow_with_the_runs(data):
     sizes = set()
     for _ in range(3):
@@ -353,6 +364,6 @@ def test_a_folder_inside_that_cannot_be_written_to_is_a_failure_of_its_images(da
     assert cli.main(command_line(data)) == 1
     out, err = capsys.readouterr()
     assert "2 refined, 2 failed" in out
-    endings = [line.rpartition(": ")[2] for line in err.splitlines()]
-    assert endings == ["File exists", "Not a directory"]
+    endings = {line.rpartition(": ")[2] for line in err.splitlines()}
+    assert endings == {"File exists", "Not a directory"}
     assert set(results(data / "out")) == {"a.png", "b.png", "in"}

@@ -13,7 +13,6 @@ from crfseg import __version__, get_num_threads, info, presets
 from crfseg._room import Room
 from crfseg.batch import (
     Job,
-    check_arguments,
     labels_before,
     load,
     refine_file,
@@ -78,13 +77,15 @@ def refine_command(
     model: Model,
 ) -> int:
     """Sharpen class scores, label maps or masks along the edges of their images."""
-    if not _are_sound(model, speech):
+    is_folder = image.is_dir() or scores.is_dir()
+    suffix = f".{form}" if is_folder else out.suffix.lower()
+    if not model.is_sound("probs" if suffix == ".npy" else "labels", debug=speech.debug):
         return 2
-    if not image.is_dir() and not scores.is_dir():
+    if not is_folder:
         speech.say(_refined(Job(image, scores, out), files, speech, model))
         return 0
     pairs, alone = pair_folders(image, scores, out)
-    jobs = [Job(pair.image, pair.scores, out / f"{pair.name}.{form}") for pair in pairs]
+    jobs = [Job(pair.image, pair.scores, out / f"{pair.name}{suffix}") for pair in pairs]
     if jobs:
         out.mkdir(parents=True, exist_ok=True)
     for _, sentence in alone:
@@ -99,16 +100,6 @@ def refine_command(
     failed = len(alone) + progress.finish()
     speech.say(f"{len(jobs) + len(alone) - failed} refined, {failed} failed")
     return 1 if failed else 0
-
-
-def _are_sound(model: Model, speech: Speech) -> bool:
-    """Whether the arguments of ``refine`` make sense for any image; says so if they do not."""
-    try:
-        check_arguments(model.arguments(), in_options)
-    except (TypeError, ValueError) as error:
-        complain(error, speech.debug)
-        return False
-    return True
 
 
 def _refined(job: Job, files: Files, speech: Speech, model: Model, room: Room | None = None) -> str:
@@ -165,7 +156,7 @@ def show_command(
     model: Model,
 ) -> int:
     """Draw an image, its labels before and its labels after, side by side."""
-    if not _are_sound(model, speech):
+    if not model.is_sound("labels", debug=speech.debug):
         return 2
     arguments = model.arguments()
     loaded = load(image, scores, "", arguments, files.reading(), in_options)

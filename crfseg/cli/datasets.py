@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer import Option
 
-from crfseg.batch import check_arguments
 from crfseg.dataset import Report, refine_dataset
 
 from .options import Files, Model, Speech, spread
-from .wording import Complaints, complain, in_options
+from .wording import Complaints, in_options
 
 
 @spread
@@ -47,7 +46,8 @@ def run(
         Option(help="what tells that a file has changed: size and time, or its contents"),
     ] = "time",
     workers: Annotated[
-        int | None, Option(metavar="N", help="images at a time (default: as many as threads)")
+        int | None,
+        Option(min=1, metavar="N", help="images at a time (default: as many as threads)"),
     ] = None,
     *,
     files: Files,
@@ -60,29 +60,24 @@ def run(
 
     Whatever stops it, what has been written is valid, and --resume goes on from there.
     """
-    arguments = model.arguments()
-    try:
-        check_arguments(arguments, in_options)
-    except (TypeError, ValueError) as error:
-        complain(error, speech.debug)
+    returns = "probs" if probs else "labels"
+    if not model.is_sound(returns, debug=speech.debug):
         return 2
-    threads = arguments.pop("threads", None)
     bar = _Bar(speech)
     with bar.shown():
         summary = refine_dataset(
             images,
             scores,
             out=out,
-            returns="probs" if probs else "labels",
+            returns=returns,
             palette=palette,
             resume=resume,
             compare=compare,
             workers=workers,
-            threads=threads,
             **files.reading()._asdict(),
             tell=bar.tell,
             reword=in_options,
-            **arguments,
+            **model.arguments(),
         )
     speech.say(f"{summary} -> {out}")
     return 1 if summary.failed else 0

@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 from typer import BadParameter, Option
 
 from crfseg import presets, refine
-from crfseg.batch import Reading
+from crfseg.batch import Reading, check_arguments
 from crfseg.solvers import SOLVERS
+
+from .wording import complain, in_options
 
 _DEFAULTS = inspect.signature(refine).parameters
 
@@ -160,6 +162,15 @@ class Model:
         for name in ("spatial", "bilateral"):
             if getattr(self, f"no_{name}") and getattr(self, name) is not None:
                 raise BadParameter(f"--{name} and --no-{name} exclude each other")
+
+    def is_sound(self, returns: str, *, debug: bool) -> bool:
+        """Whether they make sense for any image; says so if they do not."""
+        try:
+            check_arguments({**self.arguments(), "returns": returns}, in_options)
+        except (OSError, TypeError, ValueError) as error:
+            complain(error, debug)
+            return False
+        return True
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of ``refine`` that the command line gives."""
