@@ -20,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from .commands import app
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("typer", "rich"):
             raise
-        needed = f"the command needs {error.name}; install it with: pip install 'dense-crfseg[cli]'"
+        needed = f"the command needs {missing}; install it with: pip install 'dense-crfseg[cli]'"
         print(f"crfseg: error: {needed}", file=sys.stderr)
         return 1
     try:

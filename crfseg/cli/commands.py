@@ -188,7 +188,10 @@ def presets_command(
     speech: Speech,
 ) -> int:
     """List published parameters, for --preset."""
-    speech.say(repr(presets.list()) if name is None else str(presets.get(name)))
+    try:
+        speech.say(repr(presets.list()) if name is None else str(presets.get(name)))
+    except ValueError as error:
+        raise ValueError(in_options(str(error))) from error
     return 0
 
 

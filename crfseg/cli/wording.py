@@ -83,7 +83,7 @@ def listed(names: Sequence[str]) -> str:
 _OF_REFINE = "ignore_index|n_labels|keep_thin|min_confidence"
 _IN_OPTIONS = (
     (r"^\[refine\] (x (?=has|holds|is|ranges|sums))?", ""),
-    (r"^\[refine_dataset\] ", ""),
+    (r"^\[[\w.]+\] ", ""),
     (r"\bx holds\b", "SCORES hold"),
     (r"\bx of shape\b", "SCORES of shape"),
     (r"\bx / 255 and ", ""),  # read as that where --kind says that it is a mask
