@@ -96,8 +96,8 @@ def scores(where: str, name: str, values: NDArray[Any]) -> ValueError:
 
 
 def are_probabilities(logits: NDArray[Any]) -> bool:
-    """Whether (C, H, W) logits have been through a softmax; the first pixel nearly always tells."""
-    return _is_simplex(logits[:, :1, :1]) and _is_simplex(logits)
+    """Whether (C, *spatial) logits are out of a softmax; the first column nearly always tells."""
+    return _is_simplex(logits[..., :1]) and _is_simplex(logits)
 
 
 def _is_simplex(values: NDArray[Any]) -> bool:

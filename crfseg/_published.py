@@ -80,7 +80,7 @@ PUBLISHED: Final = (
         (1, 3),
         (67, 3, 4),
         10,
-        "weakly supervised DeepLab v1 with ResNet-38 on COCO; the field's most copied set",
+        "weakly supervised DeepLab v1 with ResNet-38 on COCO; most frequent in published programs",
         "https://github.com/Yingyue-L/deeplabv1-resnet38, tools/densecrf.py, crf_inference_coco",
     ),
     _published(
@@ -214,7 +214,7 @@ PUBLISHED: Final = (
         (3, 3),
         (80, 13, 10),
         5,
-        "the example of pydensecrf, of which half of the field is a copy",
+        "the example of pydensecrf; label maps trusted to 0.7",
         "https://github.com/lucasb-eyer/pydensecrf, README.md and examples/inference.py",
         confidence=0.7,
     ),

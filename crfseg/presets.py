@@ -140,7 +140,7 @@ def _find(where: str, preset: Any) -> Preset:
         return _BY_NAME[preset]
     if not isinstance(preset, str) or preset.endswith(".json"):
         return load(preset)
-    nearest = difflib.get_close_matches(preset, _BY_NAME, n=1, cutoff=0.0)[0]
+    nearest = difflib.get_close_matches(preset.lower(), _BY_NAME, n=1, cutoff=0.0)[0]
     raise check.invalid(
         where,
         f"preset is {preset!r}; the nearest name is {nearest!r} (crfseg.presets.list() has all, "

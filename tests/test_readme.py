@@ -42,6 +42,7 @@ def given(tmp_path, monkeypatch):
         "label_map": np.where(probs.max(0) > 0.4, probs.argmax(0), 255),
         "coarse": probs.reshape(C, H // 8, 8, W // 8, 8).mean((2, 4)),
         "truth": probs.argmax(0).astype(np.uint8),
+        "cams": np.concatenate([probs / probs.max((1, 2), keepdims=True), 0 * probs]),
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
     }
@@ -67,6 +68,11 @@ def test_the_python_lines(given, capsys):
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
     assert names["sharp"].shape == (C, H, W)
+    assert np.abs(names["marginals"] - names["fewer"]).max() > 0.01
+    half = crfseg.refine(probs, image, bilateral=(80, 7, 5), spatial=(6, 6))
+    np.testing.assert_array_equal(names["ours"], half)
+    assert set(np.unique(names["pseudo"])) <= {0, 1, 2, 3, 255}
+    assert set(np.unique(names["affinity"])) <= {0, 1, 2, 3, 255}
     # The terms spelt out are the customary ones.
     customary = crfseg.refine(probs, image, **crfseg.CUSTOMARY)
     np.testing.assert_allclose(names["q"], customary, atol=1e-4)
