@@ -98,12 +98,17 @@ def by_name(
     return dict(sorted(found.items()))
 
 
+def _raise(error: OSError) -> None:
+    """What cannot be looked into is not left out in silence."""
+    raise error
+
+
 def _files(folder: Path, deep: bool, avoid: tuple[Path, ...]) -> Iterator[Path]:
     if not deep:
         yield from sorted(path for path in folder.iterdir() if not path.is_dir())
         return
     seen = {path.resolve() for path in (folder, *avoid)}
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         here = Path(root)
         entered = {name: (here / name).resolve() for name in folders if name[0] != "."}
         # Links are followed, but not in circles.
