@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -109,6 +109,7 @@ def refine_dataset(
     scores: Any = None,
     *,
     out: Any,
+    names: Collection[str] | None = None,
     returns: str = "labels",
     palette: Any = None,
     resume: bool = False,
@@ -135,6 +136,7 @@ def refine_dataset(
             the thread of the call, when its time has come.
         scores: folder of .npy, .npz and label .png files, of the images' names.
         out: folder of the results, made if missing; folders inside are those of the images.
+        names: of the images in the folders that are to be refined, without suffix; None for all.
         returns: "labels", a PNG each; or "probs", a .npy each.
         palette: "voc", "grey", (N, 3) RGB, or a file: a palette PNG, or text with a line "R G B"
             for each label. None keeps that of scores that are palette PNGs, else takes VOC's.
@@ -175,7 +177,7 @@ def refine_dataset(
         *(folder, returns, _palette(palette), Reading(array, exif), options),
         *(compare, resume, reword),
     )
-    inputs = _open(images, scores, folder)
+    inputs = _open(images, scores, folder, names)
     tally = _Tally(inputs, tell)
     began = time.perf_counter()
     with _writing_into(folder) as notes, at_least(_CACHE_BYTES):
@@ -204,9 +206,9 @@ class _Inputs(NamedTuple):
     alone: list[tuple[Path, str]]
 
 
-def _open(images: Any, scores: Any, out: Path) -> _Inputs:
+def _open(images: Any, scores: Any, out: Path, names: Collection[str] | None) -> _Inputs:
     if check.is_path(images) and check.is_path(scores):
-        pairs, alone = pair_folders(Path(images), Path(scores), out, deep=True)
+        pairs, alone = pair_folders(Path(images), Path(scores), out, deep=True, names=names)
         return _Inputs(pairs, len(pairs), alone)
     if check.is_path(images) or scores is not None:
         raise check.mistyped(
@@ -214,6 +216,8 @@ def _open(images: Any, scores: Any, out: Path) -> _Inputs:
             f"images is {check.show(images)} and scores {check.show(scores)}; expected two "
             "folders, or an iterable of (name, image, scores) alone",
         )
+    if names is not None:
+        raise check.invalid(_WHERE, "names goes with two folders; expected None with an iterable")
     check_folder(out, "there are many images")
     return _Inputs(images, len(images) if hasattr(images, "__len__") else None, [])
 

@@ -2,7 +2,7 @@
 """Which image belongs to which scores: files of two folders, by their names without suffix."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,14 @@ class Found(NamedTuple):
     """Files without their partner, each with a sentence on what is missing."""
 
 
-def pair_folders(images: Path, scores: Path, out: Path, *, deep: bool = False) -> Found:
+def pair_folders(
+    images: Path,
+    scores: Path,
+    out: Path,
+    *,
+    deep: bool = False,
+    names: Collection[str] | None = None,
+) -> Found:
     """Pair the files of two folders by their names without suffix.
 
     Args:
@@ -36,6 +43,7 @@ def pair_folders(images: Path, scores: Path, out: Path, *, deep: bool = False) -
         scores: folder of .npy, .npz and .png files.
         out: folder of the results.
         deep: look into folders inside as well; not into hidden ones, nor into those of the others.
+        names: the images that matter; None for all.
 
     Raises:
         ValueError: if one of the folders is none, holds nothing or two files of one name, or
@@ -51,6 +59,8 @@ def pair_folders(images: Path, scores: Path, out: Path, *, deep: bool = False) -
         raise ValueError(f"{scores}: holds no .npy, .npz or .png file")
     if not photographs:
         raise ValueError(f"{images}: holds no picture ({', '.join(sorted(PICTURES))})")
+    missing = set() if names is None else set(names) - photographs.keys() - found.keys()
+    photographs, found = (only(files, names) for files in (photographs, found))
     pairs = [
         Pair(name, photographs[name], path) for name, path in found.items() if name in photographs
     ]
@@ -62,7 +72,30 @@ def pair_folders(images: Path, scores: Path, out: Path, *, deep: bool = False) -
         )
         for name in files.keys() - others.keys()
     ]
+    alone += [(images / name, f"{name}: no image of that name in {images}") for name in missing]
     return Found(pairs, sorted(alone))
+
+
+def only(files: Mapping[str, Path], names: Collection[str] | None) -> dict[str, Path]:
+    """Those of the files that have one of the names; None for all."""
+    wanted = files if names is None else set(names)
+    return {name: path for name, path in files.items() if name in wanted}
+
+
+def read_names(path: Path) -> list[str]:
+    """A name in each line, as data sets list what belongs to a part of them.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ValueError: if it is no text or holds no name.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text; expected a name in each line") from error
+    if not any(names):
+        raise ValueError(f"{path}: is empty; expected a name in each line")
+    return [name for name in names if name]
 
 
 def check_folder(out: Path, but: str) -> None:

@@ -65,6 +65,16 @@ def test_names_of_classes_and_bands(maps, capsys):
     assert three.endswith(f"mean IoU {100 * near.at(3).mean_iou():.2f}")
 
 
+def test_a_list_names_what_counts(maps, capsys):
+    (maps / "val.txt").write_text("a\nin/b\n")
+    (maps / "pred" / "c.png").unlink()
+    assert evaluate(maps, "--list", maps / "val.txt", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
+    (maps / "val.txt").write_text("a\nin/d\n")
+    assert evaluate(maps, "--list", maps / "val.txt") == 1
+    assert "in/d: no label map of that name in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("around", ["labels", "void"])
 def test_json_has_the_same_numbers(maps, capsys, around):
     assert evaluate(maps, "--json", "--bands", "2", "--around", around) == 0

@@ -99,6 +99,19 @@ def test_a_corrupted_image_and_a_missing_score_file_are_a_line_each(data, capsys
     assert summary(data / "out")["failed"].keys() == {"a", str(data / "images" / "in" / "c.png")}
 
 
+def test_a_list_names_what_matters(data, capsys):
+    (data / "scores" / "b.npy").unlink()
+    (data / "val.txt").write_text("a\n\nin/c \nnowhere\n")
+    assert call(data, "--list", data / "val.txt") == 1
+    assert "nowhere: no image of that name in" in only_sentence(capsys)[1]
+    assert set(results(data / "out")) == {"a.png", "in/c.png"}
+    assert len(summary(data / "out")["failed"]) == 1
+    for content, words in ((b"\n", "is empty; expected"), (b"\xff", "is no text; expected")):
+        (data / "val.txt").write_bytes(content)
+        assert call(data, "--list", data / "val.txt") == 1
+        assert f"val.txt: {words} a name in each line" in only_sentence(capsys)[1]
+
+
 def test_what_many_files_lack_is_said_once(tmp_path, capsys):
     data = make_dataset(tmp_path, [f"{i}" for i in range(9)])
     for i in range(1, 9):

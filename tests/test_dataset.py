@@ -234,6 +234,29 @@ def test_files_in_memory_are_bounded_whatever_their_number(tmp_path, monkeypatch
     assert alive.now == 0
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_images_are_refined_at_a_time_than_workers(tmp_path, monkeypatch, workers):
+    from crfseg import batch
+
+    alive, calls = Alive(), []
+
+    class Token:
+        pass
+
+    def refine_slowly(*arguments, **options):
+        token = alive.watch(Token())
+        calls.append(options.get("threads"))
+        time.sleep(0.005)
+        del token
+        return refine(*arguments, **options)
+
+    data = make_dataset(tmp_path, [f"{i:02}" for i in range(20)])
+    monkeypatch.setattr(batch, "refine", refine_slowly)
+    run(data, workers=workers, threads=6)
+    assert alive.most == workers
+    assert calls[1:10] == [6 // workers] * 9  # the first call only checks the arguments
+
+
 def test_items_are_taken_on_the_thread_of_the_call(tmp_path):
     threads = set()
 

@@ -37,6 +37,7 @@ def given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_picture("photo.jpg", photo)
     np.save("scores.npy", probs)
+    Path("val.txt").write_text("in/dog\n")
     for name in ("cat", "in/dog"):
         for folder in ("photos", "scores", "truth"):
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,10 @@ def test_the_command_lines(given, capsys, document):
     for command, *arguments in ours:
         assert command == "crfseg"  # python -m crfseg does not work everywhere
         assert cli.main(arguments) == 0, capsys.readouterr().err
-    results = {README: ["labels.png", "labels/in/dog.png"], DATASETS: ["refined/cat.png"]}
+    results = {
+        README: ["labels.png", "labels/in/dog.png"],
+        DATASETS: ["refined/cat.png", "val/in/dog.png"],
+    }
     for name in results[document]:
         assert read_labels(name).labels.shape == (H, W)
 

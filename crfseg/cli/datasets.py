@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer import Option
 
 from crfseg.dataset import Report, refine_dataset
+from crfseg.pairs import read_names
 
-from .options import Files, Model, Speech, spread
+from .options import Files, Listing, Model, Speech, spread
 from .wording import Complaints, in_options
 
 
@@ -27,6 +28,7 @@ def run(
         Option("--scores", metavar="DIR", help=".npy, .npz or label .png files of their names"),
     ],
     out: Annotated[Path, Option("-o", "--out", metavar="DIR", help="folder (made if missing)")],
+    listing: Listing = None,
     probs: Annotated[
         bool, Option("--probs/--labels", help="write .npy files of probabilities, or label PNGs")
     ] = False,
@@ -69,6 +71,7 @@ def run(
             images,
             scores,
             out=out,
+            names=None if listing is None else read_names(listing),
             returns=returns,
             palette=palette,
             resume=resume,

@@ -12,9 +12,9 @@ from typer import BadParameter, Option
 
 from crfseg.io import read_array, read_labels
 from crfseg.metrics import BandConfusion, Confusion
-from crfseg.pairs import by_name
+from crfseg.pairs import by_name, only, read_names
 
-from .options import Speech, spread
+from .options import Listing, Speech, spread
 from .wording import Complaints
 
 _SUFFIXES = frozenset({".png", ".npy"})
@@ -36,6 +36,7 @@ def evaluate(
         Path, Option("--labels", metavar="DIR", help="true label maps, .png or .npy")
     ],
     pred: Annotated[Path, Option("--pred", metavar="DIR", help="label maps of the same names")],
+    listing: Listing = None,
     classes: Annotated[
         Path | None, Option(metavar="FILE", help="a class in each line, by its name")
     ] = None,
@@ -59,7 +60,8 @@ def evaluate(
 ) -> int:
     """Compare label maps with the true ones: accuracy and IoU of classes, near boundaries too."""
     counts = _start(classes, None if masks or ignore < 0 else ignore, bands, around, masks)
-    truths, predictions = _maps(labels), _maps(pred)
+    names = None if listing is None else read_names(listing)
+    truths, predictions = only(_maps(labels), names), _maps(pred)
     complaints = Complaints(speech.debug)
 
     def succeeds(name: str) -> bool:
@@ -73,10 +75,13 @@ def evaluate(
         return True
 
     n_images = sum(map(succeeds, truths))
+    missing = set(names or ()) - truths.keys()
+    for name in sorted(missing):
+        complaints.add(ValueError(f"{name}: no label map of that name in {labels}"), name)
     complaints.list_others()
     if n_images:
         print(json.dumps(_as_json(counts, n_images), indent=1) if as_json else _table(counts))
-    return 0 if n_images == len(truths) else 1
+    return 0 if n_images == len(truths) and not missing else 1
 
 
 def _maps(folder: Path) -> dict[str, Path]:
@@ -93,8 +98,7 @@ def _start(
 ) -> Counts:
     names = ["background", "foreground"] if masks else None
     if classes is not None:
-        lines = classes.read_text(encoding="utf-8").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+        names = read_names(classes)
     n_classes = _MOST if names is None else len(names)
     widths = _widths(bands)
     near = None

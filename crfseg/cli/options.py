@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from typer import BadParameter, Option
@@ -205,6 +206,12 @@ class Files:
     def reading(self) -> Reading:
         """The same for ``crfseg.batch``."""
         return Reading(self.array, self.exif)
+
+
+Listing = Annotated[
+    Path | None,
+    Option("--list", metavar="FILE", help="names of the images that count, one in each line"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
