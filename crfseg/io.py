@@ -66,7 +66,7 @@ def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
 
 def remove_partials(folder: StrPath) -> None:
     """Remove what ``atomic_write`` leaves below a folder where its process is killed."""
-    for partial in Path(folder).rglob(f".*{_PARTIAL}"):
+    for partial in Path(folder).rglob(f".*.[0-9]*{_PARTIAL}"):
         partial.unlink(missing_ok=True)
 
 
