@@ -183,12 +183,9 @@ def refine_dataset(
     with _writing_into(folder) as notes, at_least(_CACHE_BYTES):
         for path, sentence in inputs.alone:
             tally.add(str(path), "failed", ValueError(sentence))
-
-        def work(triple: Any, room: Room) -> None:
-            tally.add(*plan.attempt(triple, notes, room))
-
         side_by_side(
-            *(inputs.items, inputs.n_items, work),
+            *(inputs.items, inputs.n_items),
+            lambda triple, room: tally.add(*plan.attempt(triple, notes, room)),
             threads=n_threads,
             workers=workers or n_threads,
         )
