@@ -99,6 +99,15 @@ def test_a_corrupted_image_and_a_missing_score_file_are_a_line_each(data, capsys
     assert summary(data / "out")["failed"].keys() == {"a", str(data / "images" / "in" / "c.png")}
 
 
+def test_debug_shows_where_an_image_failed(data, capsys):
+    (data / "scores" / "b.npy").write_bytes(b"nothing")
+    assert call(data, "--debug") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "in read_array" in err
+    assert err.splitlines()[-1].startswith("crfseg: error: ")
+
+
 def test_a_list_names_what_matters(data, capsys):
     (data / "scores" / "b.npy").unlink()
     (data / "val.txt").write_text("a\n\nin/c \nnowhere\n")
