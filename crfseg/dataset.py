@@ -283,18 +283,19 @@ class _Plan:
 
     def _refine(self, item: Item, notes: Manifest, room: Room) -> str:
         out = self._place(item)
+        noted = out.relative_to(self._out).as_posix()
         check_out(out, item.image, item.scores)
         with room.keep(size_of(item.scores)):
             # Before they are read: a change while they are is a change after.
             key = manifest.key_of(self._described, item.image, item.scores, compare=self._compare)
-            if self._resume and notes.holds(item.name, key, out):
+            if self._resume and notes.holds(noted, key, out):
                 return "unchanged"
             loaded = load(*item[1:], item.name, self._options, self._reading, self._reword)
             result = refine_loaded(loaded, self._options, self._returns, self._reword, room)
-            notes.forget(item.name)
+            notes.forget(noted)
             out.parent.mkdir(parents=True, exist_ok=True)
             write_result(out, result, loaded, self._colours(loaded))
-            notes.add(item.name, key, out)
+            notes.add(noted, key, out)
         return "refined"
 
     def _place(self, item: Item) -> Path:

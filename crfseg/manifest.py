@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What has been made of a data set: a list beside the results that a killed run leaves valid.
 
-A file of lines of JSON, each about one result: its name, a key of everything that it was made of,
+A file of lines of JSON, each about one result: its path, a key of everything that it was made of,
 and its size. A line is added when the result has taken its place, in one write; what a kill cuts
 off is not read. Before a result of the list is replaced, a line without key takes it off, so that a
 kill in between cannot leave a new file under an old key. The last line about a name counts.

@@ -52,7 +52,7 @@ def results(out):
 
 
 def noted(out):
-    """Names on the manifest, with what the last whole line says of each."""
+    """Results on the manifest, with what the last whole line says of each."""
     found = {}
     for line in (out / NAME).read_text().splitlines():
         try:

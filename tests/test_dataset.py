@@ -177,7 +177,7 @@ def test_what_an_iterable_raises_is_raised(tmp_path):
 
     with pytest.raises(RuntimeError, match="the network broke"):
         refine_dataset(triples(), out=tmp_path / "out")
-    assert set(noted(tmp_path / "out")) <= {"a"}
+    assert set(noted(tmp_path / "out")) <= {"a.png"}
 
 
 # --- memory and threads ---------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_kill_9_loses_what_is_in_flight_at_most_and_resume_repeats_none(tmp_path
         done, before = noted(out), results(out)
         killed_at.append(len(done))
         whole = {name for name in before if not name.endswith(".partial")}
-        assert {f"{name}.png" for name in done} <= whole
+        assert done.keys() <= whole
         assert len(before) - len(done) <= 5  # three at work, two read or written beside them
         (out / ".lost.png.123.partial").write_bytes(b"as a kill leaves it")
     assert cli.main(command_line(data, *SLOW, "--resume", "--quiet")) == 0
@@ -83,7 +83,7 @@ def test_kill_9_loses_what_is_in_flight_at_most_and_resume_repeats_none(tmp_path
     assert summary(out)["refined"] == len(MANY) - killed_at[-1]
     after = results(out)
     assert after.keys() == {f"{name}.png" for name in MANY}
-    assert all(after[f"{name}.png"] == before[f"{name}.png"] for name in done)
+    assert all(after[name] == before[name] for name in done)
     assert_all_valid(out)
 
 
@@ -131,6 +131,12 @@ def test_a_changed_parameter_redoes_all_and_goes_on_from_there(data):
     ):
         assert redone(data, **options) == everything
         assert redone(data, **options) == set()
+
+
+def test_labels_and_probabilities_lie_side_by_side(data):
+    run(data)
+    assert run(data, returns="probs", resume=True).refined == 4
+    assert redone(data) == redone(data, returns="probs") == set()
 
 
 def test_a_preset_is_what_it_says_and_not_what_it_is_called(data, tmp_path):
