@@ -14,6 +14,7 @@ from .crf import DenseCRF
 from .dataset import refine_dataset
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
+from .points import refine_points
 from .refine import CUSTOMARY, refine
 from .solvers import FrankWolfe, MeanField
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
@@ -43,6 +44,7 @@ __all__ = [
     "presets",
     "refine",
     "refine_dataset",
+    "refine_points",
     "set_cache_limit",
     "set_num_threads",
     "unary_from_labels",

@@ -20,6 +20,8 @@ NEGATIVE_TOLERANCE = 1e-6
 """How far below 0 (or above 1) rounding may carry a probability."""
 
 _AXES = {"C": "label", "H": "row", "W": "column", "K": "channel", "N": "item"}
+_AXES |= {"D": "slice", "P": "point"}
+_ONE_CALL = ("refine", "refine_points")
 
 
 def place(index: Sequence[int], axes: str) -> str:
@@ -39,7 +41,7 @@ def _index(flat: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _axes(array: NDArray[Any]) -> str:
     """Names of the axes of (C, *spatial) scores, where they have names."""
-    return "CHW" if array.ndim == 3 else ""
+    return {2: "CP", 3: "CHW", 4: "CDHW"}.get(array.ndim, "")
 
 
 def _label_axes(array: NDArray[Any]) -> str:
@@ -69,7 +71,7 @@ def probabilities(
     if not np.isfinite(probs).all():
         return non_finite(where, name, probs, _axes(probs))
     values = probs.astype(np.float32, copy=False)
-    if where == "refine" and len(values) == 1:
+    if where in _ONE_CALL and len(values) == 1:
         return _one_probability(where, name, values)
     if _are_log_probabilities(values):
         return invalid(
@@ -186,7 +188,7 @@ def one_logit(where: str, name: str, shape: Sequence[int]) -> ValueError:
 
 
 def _one_label(where: str) -> str:
-    instead = "kind='mask'" if where == "refine" else "unary_from_probs(np.stack([1 - p, p]))"
+    instead = "kind='mask'" if where in _ONE_CALL else "unary_from_probs(np.stack([1 - p, p]))"
     return (
         "a softmax over one label is always 1; expected two labels or more, or for a sigmoid's "
         f"output p, the foreground probability, {instead}"
@@ -201,14 +203,14 @@ def _are_log_probabilities(values: NDArray[Any]) -> bool:
 
 
 def _say_logits(where: str, name: str) -> str:
-    if where == "refine":
+    if where in _ONE_CALL:
         return "pass kind='logits'"
     return f"pass np.exp({name})" if where != "unary_from_probs" else "use unary_from_logits"
 
 
 def _what_else(where: str, guessed: bool) -> str:
     expected = "probabilities of at least 0 that sum to 1 within 0.01 at every point"
-    if where != "refine":
+    if where not in _ONE_CALL:
         return expected
     if guessed:
         return (
@@ -244,7 +246,7 @@ def label_range(
     at = _first(bad)
     value = int(labels[at])
     expected = f"expected 0 to {n_labels - 1}"
-    if where in ("refine", "unary_from_labels"):
+    if where in (*_ONE_CALL, "unary_from_labels"):
         expected += f", or ignore_index={value} if it marks points without a label"
     return invalid(
         where, f"{name} has label {value} at {place(at, _label_axes(labels))}; {expected}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What refine() hands back: the form of the result and the array that inference writes into."""
 
+import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from ._containers import store
-from ._scores import Scores, batch_first
+from ._scores import Scores, batch_first, with_label_axis
 from ._thin import most_probable
-from .upsample import Size
+
+Grid = tuple[int, ...]
 
 RETURNS: Final = ("same", "probs", "labels")
 _LEAST: Final = np.float32(np.finfo(np.float32).tiny)
@@ -45,10 +47,10 @@ class Form(NamedTuple):
         """Whether there is a value for every label."""
         return self.holds in ("probs", "log-probs")
 
-    def bytes_of(self, n_items: int, size: Size, n_labels: int) -> int:
+    def bytes_of(self, n_items: int, size: Grid, n_labels: int) -> int:
         """Size of the result."""
         values = n_labels if self.has_label_axis else 1
-        return n_items * size[0] * size[1] * values * self.dtype.itemsize
+        return n_items * math.prod(size) * values * self.dtype.itemsize
 
 
 def checked_unsure(
@@ -97,12 +99,14 @@ def form_of(scores: Scores, returns: str, n_labels: int, unsure: Unsure | None) 
 class Result:
     """The result array, in the caller's layout."""
 
-    def __init__(self, form: Form, scores: Scores, size: Size, n_labels: int) -> None:
+    def __init__(self, form: Form, scores: Scores, size: Grid, n_labels: int) -> None:
         layout = scores.layout
-        with_labels = layout if "C" in layout else layout.replace("H", "CH")
+        with_labels = with_label_axis(layout)
         keeps_mask_axis = scores.has_mask_axis and form.holds != "labels"
-        sizes = {"N": scores.sizes.get("N", 1), "C": n_labels, "H": size[0], "W": size[1]}
-        self._form, self._sizes, self._one = form, sizes, with_labels.replace("N", "")
+        sizes = {"N": scores.sizes.get("N", 1), "C": n_labels}
+        sizes |= dict(zip(scores.grid, size, strict=True))
+        self._form, self._sizes, self._size = form, sizes, size
+        self._one = with_labels.replace("N", "")
         if form.has_label_axis:
             self.array = _empty(with_labels, sizes, form.dtype)
             self._items = batch_first(self.array, with_labels)
@@ -115,7 +119,7 @@ class Result:
 
     def writer(self) -> "Writer":
         """What fills it item by item, on one thread."""
-        return Writer(self._form, self._items, self._one, self._sizes)
+        return Writer(self._form, self._items, self._one, self._sizes, self._size)
 
 
 class Writer:
@@ -125,10 +129,11 @@ class Writer:
     float32 or of int32 labels.
     """
 
-    def __init__(self, form: Form, items: NDArray[Any], one: str, sizes: dict[str, int]) -> None:
+    def __init__(
+        self, form: Form, items: NDArray[Any], one: str, sizes: dict[str, int], size: Grid
+    ) -> None:
         self._form, self._items = form, items
         self._direct = form.has_label_axis and form.dtype == np.float32 and form.dtype.isnative
-        size = (sizes["H"], sizes["W"])
         self._labels = np.empty(size if form.needs_labels else 0, np.int32)
         needs_q = not self._direct and not form.needs_labels
         self._q = batch_first(_empty(one, sizes, np.dtype(np.float32)), one)[0] if needs_q else None
@@ -159,7 +164,7 @@ class Writer:
                 store(self._items[i], q)
 
     def _marginals(self, i: int) -> NDArray[np.float32]:
-        """Q of item ``i`` as (C, H, W)."""
+        """Q of item ``i`` as (C, *spatial)."""
         q: NDArray[np.float32] = self._items[i] if self._q is None else self._q
         return q
 

@@ -4,34 +4,42 @@
 import os
 from typing import Any
 
-from numpy.typing import NDArray
-
 from . import _check as check
 from . import _fault as fault
-from . import _memory as memory
-from ._containers import open_array, requires_gradient
-from ._image import Range, checked_range, open_images, prepared
-from ._items import Items
-from ._kernels import Kernels
+from . import _fault_grids as fault_grids
+from ._containers import open_array
+from ._image import Images, Ranges, checked_range, open_images, open_laid_images, prepared
+from ._job import Model, run
 from ._native import NORMALIZATIONS, threads_of_call
 from ._preset import Preset
-from ._results import RETURNS, Result, checked_unsure, form_of
+from ._results import RETURNS
 from ._scores import KINDS, LAYOUTS, read_scores
-from ._unaries import Unaries
+from ._volumes import IMAGE_LAYOUTS, VOLUME_LAYOUTS, Axes, read_axes, read_volumes
 from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
-from .pairwise import Bilateral, Gaussian, Sigmas, Term, check_terms
+from .pairwise import (
+    Bilateral,
+    Gaussian,
+    Sigmas,
+    Term,
+    check_spacing,
+    check_terms,
+    checked_spacing,
+    with_spacing,
+)
 from .presets import get, takes_preset
-from .solvers import Solver, native, resolve, rows_kept
+from .solvers import Solver, resolve
 from .upsample import CHOICES as UPSAMPLE
-from .upsample import Size
 
 _WHERE = "refine"
 # Chosen on network outputs of two data sets: docs/quality.md.
 _SPATIAL = (3.0, 6.0)
 _BILATERAL = (30.0, 13.0, 10.0)
 _THIN = 21
+# And those of volumes, on brain tumours: docs/quality.md.
+_VOLUME_SPATIAL = (1.0, 1.0)
+_VOLUME_BILATERAL = (5.0, 25.0, 3.0)
 _TERMS = (Gaussian(*_SPATIAL), Bilateral(None, *_BILATERAL))
 
 CUSTOMARY: dict[str, Any] = {
@@ -63,7 +71,9 @@ def refine(
     returns: str = "same",
     threads: int | None = None,
     scale: float = 1.0,
-    image_range: Range | None = None,
+    image_range: Ranges | None = None,
+    image_layout: str | None = None,
+    spacing: Sigmas | None = None,
     mean: Any = None,
     std: Any = None,
     bgr: bool = False,
@@ -97,6 +107,12 @@ def refine(
 
     A mask may have a label axis of length 1, as a sigmoid's output has; the result then has it too.
 
+    Volumes have an axis D before H and W, everywhere, and the image as many: (D, H, W),
+    (D, H, W, K) or (K, D, H, W), K <= 13. They are recognised where these lengths agree; where the
+    arrays may be a batch of images as well, ``layout`` says which. Their default kernels are
+    spatial 1/1 and bilateral 5/25/3, chosen on brain tumours at voxels of 1 mm: docs/quality.md.
+    They are neither upsampled nor are thin structures held.
+
     Args:
         x: numpy array, torch CPU tensor, or anything with ``__array__`` or ``__dlpack__`` (which
             comes back as numpy). Where a tensor of floats requires a gradient it gets one, unless
@@ -111,10 +127,12 @@ def refine(
         kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
             raises if the values say otherwise, or if several label maps for one image may be
             scores.
-        layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW"; None finds it by the image's size.
-        spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels; None for none.
+        layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW", those of volumes have a D before H;
+            None finds it by the image's size.
+        spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels, or one for each of x,
+            y (, z); None for none.
         bilateral: (sigma_xy, sigma_rgb, weight) of the ``Bilateral`` term, sigma_rgb in levels of
-            0..255 for every dtype of the image; None for none.
+            0..255 for every dtype of the image, or one for each channel; None for none.
         pairwise: list of terms instead of ``spatial`` and ``bilateral``; a ``Bilateral`` without an
             image of its own takes ``image``.
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
@@ -143,7 +161,13 @@ def refine(
             gradient, ``get_num_threads()`` counts.
         scale: what sigma_xy of ``spatial`` and ``bilateral`` are divided by: how many times smaller
             the image is than those they were chosen for.
-        image_range: (lo, hi), the values of the image that mean levels 0 and 255.
+        image_range: (lo, hi), the values of the image that mean levels 0 and 255; or a list of such
+            pairs, one per channel.
+        image_layout: the order of the image's axes, or of every one's in a list, in the letters N,
+            D, H, W and K for channels: "KHW" for channels first; None for channels last, and for
+            volumes whatever fits.
+        spacing: distance of neighbouring points, one number or one per axis in the order of the
+            array's axes: (dy, dx) or (dz, dy, dx). ``sigma_xy`` is in the same unit.
         mean: what a network's input has been normalised by, ``(values - mean) / std``, which is
             undone: one number or one per channel in the image's order, of values in 0..1, in
             0..255 where a mean is above 1, or in ``image_range``.
@@ -167,7 +191,8 @@ def refine(
     """
     del preset  # its options are among the others: takes_preset has seen to it
     check.choice(_WHERE, "kind", kind, KINDS)
-    check.choice(_WHERE, "layout", layout, (None, *LAYOUTS))
+    check.choice(_WHERE, "layout", layout, (None, *LAYOUTS, *VOLUME_LAYOUTS))
+    check.choice(_WHERE, "image_layout", image_layout, (None, *IMAGE_LAYOUTS))
     check.choice(_WHERE, "upsample", upsample, UPSAMPLE)
     check.choice(_WHERE, "returns", returns, RETURNS)
     check.choice(_WHERE, "normalization", normalization, tuple(NORMALIZATIONS))
@@ -181,54 +206,56 @@ def refine(
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
     value_range = checked_range(_WHERE, image_range)
-    terms = _terms(spatial, bilateral, pairwise, check.positive(_WHERE, "scale", scale))
-
+    scale = check.positive(_WHERE, "scale", scale)
+    spacing = checked_spacing(_WHERE, spacing)
+    array, restore = open_array(_WHERE, "x", x)
+    axes = read_axes(_WHERE, array, kind, layout, image, image_layout, spacing)
+    if axes.is_volume:
+        side = 0 if keep_thin == "auto" else side
+        spatial = _VOLUME_SPATIAL if spatial is _SPATIAL else spatial
+        bilateral = _VOLUME_BILATERAL if bilateral is _BILATERAL else bilateral
+    terms = _terms(spatial, bilateral, pairwise, scale)
     if image is None and any(isinstance(one, Bilateral) and one.image is None for one in terms):
         raise fault.missing_image(_WHERE)
 
-    array, restore = open_array(_WHERE, "x", x)
-    images, value_range = prepared(_WHERE, open_images(_WHERE, image), mean, std, bgr, value_range)
-    scores = read_scores(_WHERE, array, kind, layout, upsample, images)
+    images, value_range = prepared(_WHERE, _images(image, axes), mean, std, bgr, value_range)
+    if axes.is_volume:
+        scores = read_volumes(_WHERE, array, kind, axes, upsample, images)
+    else:
+        scores = read_scores(_WHERE, array, kind, layout, upsample, images)
     if iterations == 0 or (keep_thin == "auto" and not scores.is_soft):
         side = 0
-    size = images.size or (scores.sizes["H"], scores.sizes["W"])
+    if side > 0 and axes.is_volume:
+        raise fault_grids.only_for_images(_WHERE, "keep_thin", keep_thin)
+    size = images.size or tuple(scores.grid.values())
     n_items = scores.sizes.get("N", 1)
     if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
-    given_mark = ignore_index if min_confidence is None or scores.kind == "labels" else None
-    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, given_mark, side)
-    unsure = checked_unsure(_WHERE, min_confidence, ignore_index, scores, returns, unaries.n_labels)
-    form = form_of(scores, returns, unaries.n_labels, unsure)
-    if n_items == 0:
-        return restore(Result(form, scores, size, unaries.n_labels).array)
-    kernels = Kernels(
-        _WHERE,
-        terms,
-        size,
-        images.n_channels,
-        unaries.n_labels,
+    check_spacing(_WHERE, spacing, size)
+    model = Model(
         compatibility=compatibility,
         normalization=normalization,
-        accuracy=ACCURACIES[accuracy],
+        accuracy=accuracy,
+        iterations=iterations,
+        tolerance=tolerance,
+        solver=solver,
+        skip=skip,
+        returns=returns,
+        confidence=confidence,
+        min_confidence=min_confidence,
+        ignore_index=ignore_index,
+        n_labels=n_labels,
     )
-    if requires_gradient(x) and form.is_soft:
-        from .torch.refinement import refine_tensor
+    return run(
+        *(_WHERE, x, restore, scores, size, images, value_range, with_spacing(terms, spacing)),
+        *(side, model, n_threads),
+    )
 
-        return refine_tensor(
-            *(_WHERE, x, scores, size, form, kernels, images, value_range),
-            *(iterations, tolerance, accuracy, solver, side),
-        )
-    item_bytes = _item_bytes(size, unaries, kernels, rows_kept(solver))
-    result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
-    memory.require(_WHERE, _in_words(array, unaries, kernels), item_bytes + result_bytes)
-    with memory.explained(_WHERE, f"x of shape {array.shape}"):
-        result = Result(form, scores, size, unaries.n_labels)
-        items = Items(
-            *(_WHERE, size, unaries, kernels, images, value_range, result),
-            *(iterations, tolerance, native(solver), skip),
-        )
-        items.refine(n_items, n_threads, item_bytes)
-    return restore(result.array)
+
+def _images(image: Any, axes: Axes) -> Images:
+    if image is None or axes.image_layout is None:
+        return open_images(_WHERE, image)
+    return open_laid_images(_WHERE, image, axes.image_layout)
 
 
 def _same(given: Any, default: tuple[float, ...]) -> bool:
@@ -247,11 +274,11 @@ def _side(keep_thin: Any, is_default: bool) -> int:
 
 def _terms(spatial: Any, bilateral: Any, pairwise: Any, scale: float) -> list[Term]:
     if pairwise is not None:
-        for name, given, default in (
-            ("spatial", spatial, _SPATIAL),
-            ("bilateral", bilateral, _BILATERAL),
+        for name, given, defaults in (
+            ("spatial", spatial, (_SPATIAL, _VOLUME_SPATIAL)),
+            ("bilateral", bilateral, (_BILATERAL, _VOLUME_BILATERAL)),
         ):
-            if given is not None and given is not default:
+            if given is not None and not any(given is default for default in defaults):
                 raise fault.two_models(_WHERE, name)
         if scale != 1:
             raise fault.scaled_terms(_WHERE, scale)
@@ -282,16 +309,3 @@ def _scaled(sigmas: Sigmas, scale: float) -> Sigmas:
 
 def _weight(name: str, value: Any) -> float:
     return check.non_negative(_WHERE, name, value)
-
-
-def _item_bytes(size: Size, unaries: Unaries, kernels: Kernels, rows: int) -> int:
-    """What one item needs at least, x and the result aside."""
-    n_points = size[0] * size[1]
-    needed = memory.mean_field_bytes(n_points, unaries.n_labels, kernels.dims)
-    return needed + unaries.n_bytes + rows * memory.unary_bytes(n_points, unaries.n_labels)
-
-
-def _in_words(array: NDArray[Any], unaries: Unaries, kernels: Kernels) -> str:
-    """The job, for whom it is too big."""
-    kernel_words = f"{len(kernels.dims)} kernel{'s' * (len(kernels.dims) != 1)}"
-    return f"x of shape {array.shape} with {unaries.n_labels} labels and {kernel_words}"

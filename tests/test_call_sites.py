@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import crfseg.compat.pydensecrf.densecrf as dcrf
-from crfseg import Bilateral, DenseCRF, Gaussian, refine, unary_from_logits, unary_from_probs
+from crfseg import DenseCRF, Gaussian, refine, unary_from_logits
 from crfseg.cams import refine_present, with_background
 from crfseg.compat.pydensecrf import utils
 from crfseg.labels import merge_confident
@@ -102,17 +102,15 @@ def stego(tensor: Array, logits: Array) -> Array:
 def test_02_stego_normalized_images():
     tensor = normalized(IMAGE)
     options: dict[str, Any] = {"kind": "logits", "preset": "stego", "returns": "probs"}
-    found = refine(LOGITS, tensor.transpose(1, 2, 0), mean=MEAN, std=STD, **options)
+    found = refine(LOGITS, tensor, image_layout="KHW", mean=MEAN, std=STD, **options)
     assert_agree(found, stego(tensor, LOGITS), 0.98)  # they cut fractions of levels off, in BGR
 
 
 def test_03_reco_batches():
     tensors = np.stack([normalized(IMAGE), normalized(IMAGE[::-1])])
     logits = np.stack([LOGITS, LOGITS[:, ::-1]])
-    images = tensors.transpose(0, 2, 3, 1)
-    found = refine(
-        logits, images, kind="logits", preset="stego", mean=MEAN, std=STD, returns="probs"
-    )
+    options: dict[str, Any] = {"kind": "logits", "preset": "stego", "returns": "probs"}
+    found = refine(logits, tensors, image_layout="NKHW", mean=MEAN, std=STD, **options)
     expected = [stego(*one) for one in zip(tensors, logits, strict=True)]
     assert_agree(found, np.stack(expected), 0.98)
 
@@ -245,7 +243,8 @@ def test_21_mrbrains_sigmoids():
     channels_first = IMAGE.transpose(2, 0, 1)
     found = refine(
         sigmoids,
-        channels_first.transpose(1, 2, 0),
+        channels_first,
+        image_layout="KHW",
         kind="scores",
         preset="mrbrains",
         returns="labels",
@@ -320,9 +319,15 @@ def test_26_cellseg3d_volumes():
     volume = np.stack([IMAGE[:60:2, i : 80 + i : 2, 0] for i in range(depth)], -1).astype(float)
     probs = np.stack([PROBS[:3, :60:2, i : 80 + i : 2] for i in range(depth)], -1)
     probs /= probs.sum(0)
-    # Sigmas in the order of x, y, z, the last axis first: theirs leave the depth undivided.
-    terms = [Gaussian(sg, w2), Bilateral(volume, (1, sa, sa), sb, w1, image_range=(0, 255))]
-    found = DenseCRF(unary_from_probs(probs), terms).infer(5).q
+    found = refine(
+        *(probs, volume[np.newaxis]),
+        layout="CDHW",
+        image_layout="KDHW",
+        image_range=(0, 255),
+        spatial=(sg, w2),
+        bilateral=((1, sa, sa), sb, w1),  # of x, y, z, x the last axis: theirs leave it undivided
+        iterations=5,
+    )
     crf = dcrf.DenseCRF(volume.size, 3)
     crf.setUnaryEnergy(utils.unary_from_softmax(probs))
     compat = (np.ones(3, np.float32) - np.eye(3, dtype=np.float32)).astype(np.float32)

@@ -47,6 +47,19 @@ def test_image_range_says_the_unit_of_the_mean(probs, image, as_float):
     np.testing.assert_allclose(found, as_float, atol=2e-3)
 
 
+def test_channels_may_have_ranges_of_their_own(probs, image):
+    """In the order of the image, which is blue first here."""
+    ranges = [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)]
+    low, high = np.array(ranges).T
+    values = image[..., ::-1] / 255.0 * (high - low) + low
+    mean, std = (0.5, 100.0, 0.1), (0.2, 60.0, 0.7)
+    given = (values - mean) / std
+    found = refine(probs, given, mean=mean, std=std, bgr=True, image_range=ranges)
+    np.testing.assert_allclose(found, refine(probs, image / 255.0), atol=2e-3)
+    with pytest.raises(ValueError, match="2"):
+        refine(probs, given, mean=mean, image_range=ranges[:2])
+
+
 def test_batches_and_lists_are_brought_back_one_by_one(probs, image):
     images = np.stack([image, image[::-1]]) / 255.0
     x = np.stack([probs, probs[::-1]])

@@ -54,6 +54,12 @@ def given(tmp_path, monkeypatch):
         "cams": np.concatenate([probs / probs.max((1, 2), keepdims=True), 0 * probs]),
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
+        "volume_probs": np.moveaxis(rng.dirichlet(np.ones(C), (5, 8, 16)), -1, 0),
+        "modalities": rng.integers(0, 256, (2, 5, 8, 16), dtype=np.uint8),
+        "points": rng.random((60, 3)),
+        "looks": rng.random((60, 6)),
+        "point_labels": rng.integers(0, C, 60),
+        "point_probs": rng.dirichlet(np.ones(C), 60),
     }
     crfseg.set_cache_limit(0)
 
@@ -76,7 +82,10 @@ def test_the_python_lines(given, capsys):
     assert names["foreground"].shape == (H, W)
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
-    assert names["sharp"].shape == (C, H, W)
+    assert names["upsampled"].shape == (C, H, W)
+    assert names["sharp"].shape == (C, 5, 8, 16)
+    assert (names["smooth_labels"] != given["point_labels"]).any()
+    assert names["smooth_probs"].shape == (60, C)
     assert np.abs(names["marginals"] - names["fewer"]).max() > 0.01
     half = crfseg.refine(probs, image, bilateral=(80, 7, 5), spatial=(6, 6))
     np.testing.assert_array_equal(names["ours"], half)

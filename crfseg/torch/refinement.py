@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from crfseg import _explain as explain
 from crfseg import _fault as fault
-from crfseg._image import Images, Range, to_levels
+from crfseg._image import Images, Ranges, to_levels
 from crfseg._kernels import Kernel, Kernels
 from crfseg._native import NORMALIZATIONS
 from crfseg._results import Form
@@ -30,19 +30,17 @@ from .solvers import infer
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 _LEAST_LOG: Final = float(np.log(_LEAST))
 _NAMES: Final = {number: name for name, number in NORMALIZATIONS.items()}
-_TO_BATCH: Final = {"CHW": (0, 1, 2), "HWC": (2, 0, 1), "HW": (0, 1), "NHW": (0, 1, 2),
-                    "NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}  # fmt: skip
 
 
 def refine_tensor(
     where: str,
     x: Tensor,
     scores: Scores,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     form: Form,
     kernels: Kernels,
     images: Images,
-    scale: Range | None,
+    scale: Ranges | None,
     iterations: int,
     tolerance: float,
     accuracy: str,
@@ -101,12 +99,12 @@ def _wrong_item(where: str, name: str, scores: Scores, item: NDArray[Any]) -> Va
     )
 
 
-def _logits(x: Tensor, scores: Scores, size: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) of the image's size."""
+def _logits(x: Tensor, scores: Scores, size: tuple[int, ...]) -> Tensor:
+    """(N, C, *spatial) of the image's size."""
     layout = scores.layout
-    items = x.permute(_TO_BATCH[layout])
-    items = items if "C" in layout else items.unsqueeze(-3)
-    items = items if "N" in layout else items.unsqueeze(0)
+    items = x if "N" in layout else x.unsqueeze(0)
+    label_axis = layout.index("C") + int("N" not in layout) if "C" in layout else None
+    items = items.unsqueeze(1) if label_axis is None else items.movedim(label_axis, 1)
     if scores.alignment is not None:
         is_corners = scores.alignment == "align-corners"
         items = functional.interpolate(items, size, mode="bilinear", align_corners=is_corners)
@@ -129,30 +127,29 @@ def _held(logits: Tensor, side: int) -> Tensor:
 
 
 def _restored(found: Tensor, scores: Scores, form: Form) -> Tensor:
-    """From (N, C, H, W) to the caller's layout."""
+    """From (N, C, *spatial) to the caller's layout."""
     layout = scores.layout
     if form.holds == "foreground":
         found = found[:, 1:]
-    if "N" not in layout:
-        found = found[0]
     if "C" not in layout:
-        return found.squeeze(-3)
-    return found.movedim(-3, -1) if layout.endswith("C") else found
+        found = found[:, 0]
+    else:
+        found = found.movedim(1, layout.index("C") + int("N" not in layout))
+    return found if "N" in layout else found[0]
 
 
 def _features(
     where: str,
     kernel: Kernel,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     images: Images,
-    scale: Range | None,
+    scale: Ranges | None,
 ) -> Tensor:
-    """(N or 1, H * W, d) features, not divided by their sigmas yet."""
+    """(N or 1, points, d) features, not divided by their sigmas yet."""
     if isinstance(kernel.term, Features):
         rows = np.asarray(kernel.term.features).reshape(1, -1, len(kernel.axes))
         return torch.from_numpy(rows.astype(np.float32))
-    y, x = np.indices(size, np.float32)
-    places = np.stack([x, y], axis=-1).reshape(1, -1, 2)
+    places = np.indices(size, np.float32)[::-1].reshape(1, len(size), -1).swapaxes(1, 2).copy()
     if not isinstance(kernel.term, Bilateral):
         return torch.from_numpy(places)
     if kernel.own_image is not None:
