@@ -14,6 +14,7 @@ from table import Row, median, number
 from work import floor_cycles
 
 PEER, OURS = "pydensecrf2", "crfseg"
+_BANDS = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -257,9 +258,8 @@ def descent(results: Results) -> list[str]:
 def quality(results: Results) -> list[str]:
     """Images: over all pixels, and near boundaries."""
     titles = ["set", "contender", "parameters", "mIoU", "accuracy"]
-    bands = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
     return table(
-        [*titles, *bands, "seams", "ms"],
+        [*titles, *_BANDS, "seams", "ms"],
         [
             (
                 f"{row.set}, {row.images}",
@@ -275,25 +275,16 @@ def quality(results: Results) -> list[str]:
 
 
 def volumes(results: Results) -> list[str]:
-    """Volumes: Dice of the regions."""
+    """Volumes: over all voxels, near boundaries, and Dice of the regions."""
+    titles = ["volume", "contender", "parameters", "mIoU", "accuracy"]
     return table(
-        [
-            "volume",
-            "contender",
-            "parameters",
-            "mIoU",
-            "accuracy",
-            "whole",
-            "core",
-            "enhancing",
-            "s",
-        ],
+        [*titles, *_BANDS, "whole", "core", "enhancing", "s"],
         [
             (
                 row.set,
                 row.contender,
                 f"{row.parameters}, {row.iterations} it." if row.iterations else "",
-                *(f"{score:.2f}" for score in (row.miou, row.accuracy)),
+                *(f"{score:.2f}" for score in row.scores()[:-1]),
                 *(f"{d:.1f}" for d in (row.dice_whole, row.dice_core, row.dice_enhancing)),
                 number(row.ms / 1e3),
             )

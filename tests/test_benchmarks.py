@@ -276,8 +276,8 @@ assert TABLES["descent"](replace(nothing, solved=solvers[3:]))[2:] == [
 ]
 
 image = Quality("voc", 1, "crfseg", "3/3+80/13/10", 10, 12.3, *map(float, range(50, 61)))
-volume = Quality("brain", 1, "none", "none", 0, 1500.0, 70.0, 80.0, dice_whole=87.0,
-                 dice_core=62.0, dice_enhancing=66.0)
+volume = Quality("brain", 1, "none", "none", 0, 1500.0, *map(float, range(50, 60)),
+                 dice_whole=87.0, dice_core=62.0, dice_enhancing=66.0)
 write_csv(file, [image, volume], read_machine())
 again = read_rows(file, Quality)
 assert str(again) == str([image, volume])  # not a number is no equal of itself
@@ -285,7 +285,8 @@ assert str(again) == str([image, volume])  # not a number is no equal of itself
 assert line.startswith("| voc, 1 | crfseg | 3/3+80/13/10, 10 it. | 50.00 | 51.00 | 52.00")
 assert line.endswith("| 60.00 | 12.3 |")
 (line,) = TABLES["volumes"](replace(nothing, qualities=again))[2:]
-assert line == "| brain | none |  | 70.00 | 80.00 | 87.0 | 62.0 | 66.0 | 1.50 |"
+assert line.startswith("| brain | none |  | 50.00 | 51.00 | 52.00")
+assert line.endswith("| 59.00 | 87.0 | 62.0 | 66.0 | 1.50 |")
 
 rows = [row for row in results.rows if row.case == "voc"]
 forced = replace(of(rows, "crfseg", 1)[0], isa="imaginary")
