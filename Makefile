@@ -116,7 +116,7 @@ dist: $(STAMP)
 	$(BIN)/python tools/check_dist.py dist
 	$(BIN)/python -m venv build/dist
 	build/dist/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
-		"$$(ls dist/*.whl)[image]"
+		"$$(ls dist/*.whl)[cli]"
 	cd build/dist && bin/crfseg --help >/dev/null && bin/python -I -m crfseg.demo
 
 clean:

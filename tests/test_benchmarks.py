@@ -299,9 +299,20 @@ ElementTree.fromstring(roofline({{"peak": 100}}, memories, 7, 80, {{"here": 30}}
 """
 
 
+DATA_SETS = """
+import bench_run
+
+bench_run.HEIGHT, bench_run.WIDTH, bench_run.LABELS, bench_run.LIVE = 48, 64, 4, 3
+for form in ("coarse-npz", "full-png"):
+    # The command's results are compared with the core's inside.
+    assert 0 < bench_run.measure(form, 3, 1, 2) < 2, form
+"""
+
+
 def run(body: str, **words: str) -> None:
     place = f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
-    assert run_script(place + body.format(**words) + '\nprint("ok")\n').strip() == "ok"
+    told = run_script(place + body.format(**words) + '\nprint("ok")\n')
+    assert told.splitlines()[-1] == "ok"
 
 
 def test_a_small_case_goes_through_a_worker_into_a_csv(tmp_path: Path) -> None:
@@ -313,6 +324,11 @@ def test_a_small_case_goes_through_a_worker_into_a_csv(tmp_path: Path) -> None:
 def test_what_is_measured_and_judged(body: str) -> None:
     pytest.importorskip("skimage", reason="needs scikit-image's bundled photographs")
     run(body)
+
+
+def test_the_command_is_measured_against_the_core() -> None:
+    pytest.importorskip("skimage", reason="needs scikit-image's bundled photographs")
+    run(DATA_SETS)
 
 
 def test_instructions_are_held_to_the_budgets_of_their_compiler(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from crfseg import _check as check
-from crfseg import cli
+from crfseg.cli import wording
 from crfseg.torch.crf import CRF
 from crfseg.torch.models import load_imagenet_weights, load_weights
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("crfseg: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     except (ImportError, OSError, TypeError, ValueError) as error:
-        cli.complain(error, options.debug)
+        wording.complain(error, options.debug)
         return 2
     return 0
 
