@@ -14,6 +14,7 @@ ROOFLINE_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+ADAPTED := tests/adapters/constraints.txt
 BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
 NATIVE := $(sort $(shell find csrc -type f))
 KERNELS := $(filter csrc/cuda/%.cu,$(NATIVE))
@@ -23,7 +24,7 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard benchmarks/native/*.c
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test test-core build peer torch lint format bench programs instructions roofline tables emulate sanitize cuda dist clean
+.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures emulate sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -55,6 +56,13 @@ peer: $(STAMP)
 torch: $(STAMP)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch
 
+# What crfseg/adapters is tested with, beside recorded structures. mmsegmentation asks for an mmcv that
+# has no wheels; mmcv-lite, without compiled ops, is enough for its data samples.
+adapters: torch
+	$(PIP) --constraint $(ADAPTED) transformers torchvision segmentation-models-pytorch monai mmengine \
+		ftfy prettytable scipy
+	$(PIP) --constraint $(ADAPTED) --no-deps mmcv-lite mmsegmentation
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,6 +93,10 @@ roofline: programs
 tables: $(STAMP)
 	$(BIN)/python benchmarks/render.py
 
+# What each parameter does, for docs/parameters.md.
+pictures: $(STAMP)
+	$(BIN)/python benchmarks/panels.py
+
 # The kernels for devices on the host, in shuffled orders of threads. The core that they are compared
 # with is the one that programs are measured with.
 emulate: $(STAMP)
@@ -105,6 +117,15 @@ sanitize: $(STAMP)
 # nothing is run. CUB's, in primitives.cu, are none of ours and not held to it.
 cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(KERNELS)))
 	$(PYTHON) tools/check_kernels.py tools/kernel_budget.csv $^
+	$(MAKE) build/module
+
+# The module for devices, which has to load, and to say what is missing, where there is no driver.
+build/module: $(STAMP) $(NATIVE) cmake/cuda.cmake
+	$(CMAKE) $@ -D CRFSEG_BUILD_PYTHON=ON -D CRFSEG_CUDA=ON -D CRFSEG_CUDA_ARCHITECTURES=75-virtual \
+		-D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build $@ --target _cuda
+	$(BIN)/python -I tools/try_cuda.py $@
+	@touch $@
 
 build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filter %.h %.cuh,$(NATIVE)))
 	@mkdir -p build/cuda
@@ -119,7 +140,7 @@ dist: $(STAMP)
 	$(BIN)/python tools/check_dist.py dist
 	$(BIN)/python -m venv build/dist
 	build/dist/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
-		"$$(ls dist/*.whl)[image]"
+		"$$(ls dist/*.whl)[cli]"
 	cd build/dist && bin/crfseg --help >/dev/null && bin/python -I -m crfseg.demo
 
 clean:

@@ -9,6 +9,7 @@ is made, not with this file.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any, NamedTuple
@@ -91,8 +92,7 @@ def crfseg(variant: Variant, threads: int, isa: str | None) -> Contender:
 
 def pydensecrf2() -> Contender:
     """The field's standard as its README uses it, compiled as pip does it; it has one thread."""
-    densecrf = import_module("pydensecrf.densecrf")
-    unary_from_softmax = import_module("pydensecrf.utils").unary_from_softmax
+    densecrf, unary_from_softmax = peer()
 
     def refine(
         probs: Floats,
@@ -111,6 +111,15 @@ def pydensecrf2() -> Contender:
     return Contender("pydensecrf2", metadata.version("pydensecrf2"), "sse2", 1, refine)
 
 
+def peer() -> tuple[Any, Any]:
+    """Pydensecrf's module, and what its programs begin with; without them this one ends."""
+    try:
+        densecrf = import_module("pydensecrf.densecrf")
+    except ModuleNotFoundError:
+        sys.exit("pydensecrf2 is not installed: make peer")
+    return densecrf, import_module("pydensecrf.utils").unary_from_softmax
+
+
 def contender(name: str, threads: int, isa: str | None) -> Contender:
     """By name: "pydensecrf2" or one of `VARIANTS`."""
     if name == "pydensecrf2":
@@ -126,7 +135,7 @@ def pydensecrf2_filters(
     pydensecrf2 shows no filter, but one mean-field update with one kernel of weight 1 gives
     Q_1 = softmax(-unary + K Q_0), hence K Q_0 = log Q_1 + unary + a number per pixel.
     """
-    densecrf = import_module("pydensecrf.densecrf")
+    densecrf, _ = peer()
     height, width = image.shape[:2]
     (sigma, _), (sigma_xy, sigma_rgb, _) = parameters
 

@@ -12,10 +12,11 @@ PEER, EXACT = "pydensecrf2", "exact"
 class Quality:
     """One way to refine one set, counted over all its images.
 
-    Bands of width w are the labelled pixels within w (Euclidean) of a pixel whose 4-neighbour has
-    another label. ``seam_accuracy`` is of those within 4 px, on the chessboard, of a pixel whose
-    3 x 3 neighbourhood has another label, void taken for the first class. Means over classes are
-    over those that occur. Dice is of volumes: whole tumour, core, enhancing.
+    Bands of width w are the labelled pixels within w (Euclidean) of a pixel whose 4-neighbour (of
+    a voxel, whose neighbour across a face) has another label. ``seam_accuracy`` is of those within
+    4 px, on the chessboard, of a pixel whose 3 x 3 neighbourhood has another label, void taken for
+    the first class. Means over classes are over those that occur. Dice is of volumes: whole tumour,
+    core, enhancing.
     """
 
     set: str

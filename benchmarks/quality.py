@@ -73,17 +73,23 @@ class Meter:
         for name, confusion in self.regions.items():
             found[f"miou{name}"] = 100 * confusion.mean_iou("skip")
             found[f"accuracy{name}"] = 100 * confusion.pixel_accuracy()
-        found["seam_accuracy"] = found.pop("accuracy_seam")
-        del found["miou_seam"]
+        if "_seam" in self.regions:
+            found["seam_accuracy"] = found.pop("accuracy_seam")
+            del found["miou_seam"]
         return found
 
 
 def regions(target: Labels) -> Masks:
     """Masks by the end of a column's name; None is all of the image."""
-    distance = distance_transform_edt(~label_boundaries(target, VOID, neighbours=4))
-    bands = {f"_{width}": distance <= width for width in WIDTHS}
     seams = label_boundaries(np.where(target == VOID, 0, target), None)
-    return {"": None, **bands, "_seam": distance_to(seams, 4) <= 4}
+    near = bands(label_boundaries(target, VOID, neighbours=4))
+    return {"": None, **near, "_seam": distance_to(seams, 4) <= 4}
+
+
+def bands(boundaries: NDArray[np.bool_]) -> Masks:
+    """What lies within each of the widths."""
+    distance = distance_transform_edt(~boundaries)
+    return {f"_{width}": distance <= width for width in WIDTHS}
 
 
 def baseline(item: Segmentation) -> Labels:
@@ -173,16 +179,19 @@ def measure_volume(path: Path) -> list[Quality]:
         ("crfseg fine", words): lambda: volumes.crfseg(*given, "fine", None),
         ("crfseg", DEFAULTS): lambda: np.asarray(refine(volume.probs, volume.channels)),
     }
+    masks: Masks = {"": None, **bands(volumes.boundaries(volume.target))}
     rows = []
     for (name, parameters), run in runs.items():
         start = time.perf_counter()
         labels = run().argmax(0)
-        ms = 1e3 * (time.perf_counter() - start)
-        confusion = Confusion(len(volume.probs), None).add(labels, volume.target)
+        seconds = time.perf_counter() - start
+        meter = Meter(len(volume.probs))
+        meter.add(labels, volume.target, masks, seconds)
         scores = {f"dice_{k}": v for k, v in volumes.dice(labels, volume.target).items()}
-        scores |= {"miou": 100 * confusion.mean_iou(), "accuracy": 100 * confusion.pixel_accuracy()}
         iterations = {BASELINE: 0, DEFAULTS: ITERATIONS}.get(parameters, REFERENCE_ITERATIONS)
-        rows.append(Quality(volume.name, 1, name, parameters, iterations, ms, **scores))
+        rows.append(
+            Quality(volume.name, 1, name, parameters, iterations, **meter.scores(), **scores)
+        )
     return rows
 
 
@@ -191,10 +200,11 @@ def shown(row: Quality) -> str:
     what = f"{row.set} ({row.images}) {row.contender} {row.parameters} it={row.iterations}"
     scores = f"mIoU {row.miou:.2f}, accuracy {row.accuracy:.2f}"
     if row.set.startswith(VOLUMES):
-        near = f"Dice {row.dice_whole:.1f} / {row.dice_core:.1f} / {row.dice_enhancing:.1f}"
+        more = f"Dice {row.dice_whole:.1f} / {row.dice_core:.1f} / {row.dice_enhancing:.1f}"
     else:
-        near = f"band of 4: {row.miou_4:.2f}, {row.accuracy_4:.2f}, seams {row.seam_accuracy:.2f}"
-    return f"{what}: {scores}, {near}, {row.ms:.0f} ms"
+        more = f"seams {row.seam_accuracy:.2f}"
+    near = f"band of 4: {row.miou_4:.2f}, {row.accuracy_4:.2f}"
+    return f"{what}: {scores}, {near}, {more}, {row.ms:.0f} ms"
 
 
 def measured(set_name: str, data: Path, every: int) -> Iterator[Quality]:

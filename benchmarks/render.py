@@ -18,7 +18,14 @@ from work import flops, flops_of_peak, streamed_bytes
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = tuple(
     ROOT / name
-    for name in ("README.md", "docs/performance.md", "docs/quality.md", "docs/solvers.md")
+    for name in (
+        "README.md",
+        "docs/performance.md",
+        "docs/quality.md",
+        "docs/limits.md",
+        "docs/solvers.md",
+        "docs/training.md",
+    )
 )
 FIGURE = ROOT / "docs/pictures/roofline.svg"
 MEMORIES = {"L2": 512 << 10, "L3": 8 << 20, "memory": 128 << 20}  # sets that were read

@@ -13,9 +13,9 @@ from bench_roofline import CALL, ITERATION, Measured
 from bench_solvers import LONG, MEAN_FIELD, Solved
 from qualities import Quality
 from table import Row
-from training import Trained
+from training import Joint, Trained
 
-T = TypeVar("T", Row, Verdict, Measured, Trained, Solved, Quality)
+T = TypeVar("T", Row, Verdict, Measured, Trained, Joint, Solved, Quality)
 READERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
@@ -48,6 +48,7 @@ class Results:
     measured: list[Measured]
     counts: list[Count]
     trained: list[Trained]
+    joint: list[Joint]
     solved: list[Solved]
     qualities: list[Quality]
 
@@ -59,6 +60,7 @@ class Results:
             read_rows(folder / "roofline.csv", Measured),
             read_budgets(folder / "instructions.csv"),
             read_rows(folder / "torch.csv", Trained),
+            read_rows(folder / "joint_training.csv", Joint),
             read_rows(folder / "solvers.csv", Solved),
             read_rows(folder / "quality.csv", Quality),
         )

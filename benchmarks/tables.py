@@ -14,6 +14,8 @@ from table import Row, median, number
 from work import floor_cycles
 
 PEER, OURS = "pydensecrf2", "crfseg"
+CUSTOM = "3/3+80/13/10"
+_BANDS = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -219,6 +221,32 @@ def training(results: Results) -> list[str]:
     )
 
 
+def joint(results: Results) -> list[str]:
+    """Mean IoU by training and seed, of what the training is for."""
+    seeds = sorted({row.seed for row in results.joint})
+    found = {(row.training, row.scored, row.seed): row.mean_iou for row in results.joint}
+    lines = [
+        (words, scored, *(found[training, key, seed] for seed in seeds))
+        for words, training, scored, key in (
+            ("labels of stride 8", "alone", "network", "network"),
+            ("labels of stride 8", "alone", "CRF behind it", "refine"),
+            ("labels of every pixel", "every pixel", "network", "network"),
+            ("labels of every pixel", "every pixel", "CRF behind it", "refine"),
+            ("through the layer", "joint", "network", "network"),
+            ("through the layer", "joint", "CRF behind it", "refine"),
+            ("through the layer", "joint", "with the layer", "layer"),
+        )
+    ]
+    titles = ["trained on", "scored", *(f"seed {seed}" for seed in seeds), "mean"]
+    return table(
+        titles,
+        [
+            [words, scored, *(f"{iou:.2f}" for iou in ious), f"{sum(ious) / len(ious):.2f}"]
+            for words, scored, *ious in lines
+        ],
+    )
+
+
 def solvers(results: Results) -> list[str]:
     """What each solver reaches in the time of mean field's ten iterations."""
     return table(
@@ -257,9 +285,8 @@ def descent(results: Results) -> list[str]:
 def quality(results: Results) -> list[str]:
     """Images: over all pixels, and near boundaries."""
     titles = ["set", "contender", "parameters", "mIoU", "accuracy"]
-    bands = [f"{what} within {width}" for width in (1, 2, 4, 8) for what in ("mIoU", "accuracy")]
     return table(
-        [*titles, *bands, "seams", "ms"],
+        [*titles, *_BANDS, "seams", "ms"],
         [
             (
                 f"{row.set}, {row.images}",
@@ -274,26 +301,43 @@ def quality(results: Results) -> list[str]:
     )
 
 
-def volumes(results: Results) -> list[str]:
-    """Volumes: Dice of the regions."""
+def limits(results: Results) -> list[str]:
+    """The scores alone, the defaults, the field's custom: what helps where."""
+    named = {"none": "the scores alone", "default": "defaults", CUSTOM: f"customary, {CUSTOM}"}
+    rows = [
+        row
+        for row in results.qualities
+        if row.contender in ("none", OURS)
+        and row.parameters in named
+        and not row.set.endswith("-crops")
+        and math.isnan(row.dice_whole)
+    ]
     return table(
+        ["images", "", "mIoU", "accuracy", "accuracy within 4"],
         [
-            "volume",
-            "contender",
-            "parameters",
-            "mIoU",
-            "accuracy",
-            "whole",
-            "core",
-            "enhancing",
-            "s",
+            (
+                f"{row.set}, {row.images}",
+                named[row.parameters],
+                f"{row.miou:.2f}",
+                f"{row.accuracy:.2f}",
+                f"{row.accuracy_4:.2f}",
+            )
+            for row in rows
         ],
+    )
+
+
+def volumes(results: Results) -> list[str]:
+    """Volumes: over all voxels, near boundaries, and Dice of the regions."""
+    titles = ["volume", "contender", "parameters", "mIoU", "accuracy"]
+    return table(
+        [*titles, *_BANDS, "whole", "core", "enhancing", "s"],
         [
             (
                 row.set,
                 row.contender,
                 f"{row.parameters}, {row.iterations} it." if row.iterations else "",
-                *(f"{score:.2f}" for score in (row.miou, row.accuracy)),
+                *(f"{score:.2f}" for score in row.scores()[:-1]),
                 *(f"{d:.1f}" for d in (row.dice_whole, row.dice_core, row.dice_enhancing)),
                 number(row.ms / 1e3),
             )
@@ -316,9 +360,11 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
         machine,
         iterations,
         training,
+        joint,
         solvers,
         descent,
         quality,
+        limits,
         volumes,
     )
 }

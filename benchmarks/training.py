@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rows of `bench_torch.py`, for those who read them without torch."""
+"""Rows of `bench_torch.py` and `joint_training.py`, for those who read them without torch."""
 
 from dataclasses import dataclass
 
@@ -21,3 +21,15 @@ class Trained:
     inference_mb: float
     step_mb: float
     of_memory: float
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Scores in per cent over the validation pictures, of the network alone or with a CRF."""
+
+    training: str
+    scored: str
+    seed: int
+    pictures: int
+    mean_iou: float
+    pixel_accuracy: float

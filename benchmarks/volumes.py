@@ -6,7 +6,6 @@ channels' intensities (levels of 0..255) over theirs. The volume is cut to the b
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parameters import Parameters
+from peers import peer
 from scores import Floats
 
 REGIONS = {"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)}
@@ -80,8 +80,7 @@ def pydensecrf2(
     volume: Volume, parameters: Parameters, iterations: int, given: tuple[Floats, Floats]
 ) -> Floats:
     """(C, D0, D1, D2) marginals, the ``features`` being there already."""
-    densecrf = import_module("pydensecrf.densecrf")
-    unary_from_softmax = import_module("pydensecrf.utils").unary_from_softmax
+    densecrf, unary_from_softmax = peer()
     spatial, both = (np.ascontiguousarray(each.T) for each in given)
     crf = densecrf.DenseCRF(volume.target.size, len(volume.probs))
     crf.setUnaryEnergy(unary_from_softmax(volume.probs))
@@ -89,6 +88,17 @@ def pydensecrf2(
     crf.addPairwiseEnergy(both, compat=parameters.bilateral[2])
     q = np.array(crf.inference(iterations))
     return q.reshape(volume.probs.shape)
+
+
+def boundaries(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Voxels that share a face with one of another label."""
+    found = np.zeros(target.shape, bool)
+    for axis in range(target.ndim):
+        labels, marks = np.moveaxis(target, axis, 0), np.moveaxis(found, axis, 0)
+        differ = labels[:-1] != labels[1:]
+        marks[:-1] |= differ
+        marks[1:] |= differ
+    return found
 
 
 def dice(prediction: NDArray[Any], target: NDArray[np.uint8]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # The module crfseg._cuda: kernels by nvcc, bindings by the compiler of the rest. It carries the CUDA
 # runtime in itself and links to no other library of CUDA, so that it loads where there is no driver.
-set(CRFSEG_CUDA AUTO CACHE STRING "build crfseg._cuda: ON, OFF, or AUTO where nvcc is found")
+# OFF as long as nothing in the package calls it.
+set(CRFSEG_CUDA OFF CACHE STRING "build crfseg._cuda: ON, OFF, or AUTO where nvcc is found")
 
 set(crfseg_has_nvcc OFF)
 if(NOT CRFSEG_CUDA STREQUAL "OFF")
@@ -33,6 +34,7 @@ if(crfseg_has_nvcc)
     csrc/cuda/mean_field.cu
     csrc/cuda/primitives.cu
     csrc/cuda/runtime.cu
+    csrc/cuda/unary.cu
     csrc/cuda/values.cu
     csrc/math/key_ranges.cpp)
   target_include_directories(_cuda PRIVATE csrc)

@@ -11,6 +11,7 @@ from ._native import core, get_num_threads, set_num_threads
 from .cache import clear_cache, set_cache_limit
 from .compatibility import Potts
 from .crf import DenseCRF
+from .dataset import refine_dataset
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
 from .points import refine_points
@@ -42,6 +43,7 @@ __all__ = [
     "labels",
     "presets",
     "refine",
+    "refine_dataset",
     "refine_points",
     "set_cache_limit",
     "set_num_threads",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Kernels of a mean field that is differentiated: features, weight and compatibility."""
+"""Kernels of a mean field that is differentiated, what they are given, and gradients by that."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,22 @@ class Kernel:
         other.weight = checked_weight("Kernel.with_parameters", weight)
         other.compatibility = compatibility
         return other
+
+
+class KernelGradients(NamedTuple):
+    """dLoss by what a kernel was given.
+
+    Attributes:
+        weight: () or (C,), as the weight.
+        compatibility: as the compatibility; () by the weight of ``Potts``; None if it is None.
+        features: (N, d) where asked for, else None.
+        log_sigmas: by logarithms of sigmas, a number per group, where asked for, else None.
+    """
+
+    weight: NDArray[np.float64]
+    compatibility: NDArray[np.float64] | None
+    features: NDArray[np.float32] | None
+    log_sigmas: NDArray[np.float64] | None
 
 
 class Coupling:

@@ -6,10 +6,16 @@ threads inside an image do. Items are begun in order, so that the first of them 
 one that fails alone.
 """
 
+import itertools
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeVar
 
+Item = TypeVar("Item")
 Work = Callable[[int], None]
 
 _here = threading.local()
@@ -41,26 +47,100 @@ def share_out(n_items: int, n_workers: int, hire: Callable[[], Work]) -> None:
     Raises:
         Whatever the first failing item did. Items after it may have been done or not.
     """
-    crew = _Crew(n_items, hire)
-    others = [threading.Thread(target=crew.serve) for _ in range(n_workers - 1)]
-    started = []
+    crew = _Crew(n_items)
+    started: list[threading.Thread] = []
+
+    def serve() -> None:
+        crew.serve(hire)
+
     try:
-        for thread in others:
-            try:
-                thread.start()
-            except RuntimeError:  # the system grants no more: go on with those there are
-                break
-            started.append(thread)
-        crew.serve()
-        for thread in started:
-            thread.join()
+        _start(serve, n_workers - 1, started)
+        serve()
+        _join(started)
     except BaseException:
         crew.cancel()
-        for thread in started:
-            thread.join()
+        _join(started)
         raise
     if crew.failure is not None:
         raise crew.failure
+
+
+def stream(items: Iterable[Item], n_workers: int, work: Callable[[Item], None]) -> None:
+    """Do ``work`` on items as they come, on ``n_workers`` threads.
+
+    Items are taken on the caller's thread, each when a worker is free for it: there are never more
+    of them than workers, however many are to come.
+
+    Args:
+        items: what to work on.
+        n_workers: how many threads there may be beside the caller's.
+        work: does one item.
+
+    Raises:
+        Whatever the first failing item did, or ``items``. No more of them are taken then.
+    """
+    crew = _Crew(sys.maxsize)
+    free = threading.Semaphore(n_workers)
+    line: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()
+
+    def serve() -> None:
+        while (taken := line.get()) is not None:
+            crew.attempt(taken[0], partial(work, taken[1]))
+            del taken  # an item must not outlive its turn, it may be large
+            free.release()
+
+    started: list[threading.Thread] = []
+    try:
+        _start(serve, n_workers, started)
+        if not started:
+            raise RuntimeError("the system grants no thread to work on")
+        _feed(crew, items, free, line)
+        _dismiss(line, started)
+    except BaseException:
+        crew.cancel()
+        _dismiss(line, started)
+        raise
+    if crew.failure is not None:
+        raise crew.failure
+
+
+def _feed(
+    crew: "_Crew",
+    items: Iterable[Item],
+    free: threading.Semaphore,
+    line: "SimpleQueue[tuple[int, Item] | None]",
+) -> None:
+    iterator = iter(items)  # not enumerate(), which holds on to what it gave last
+    for number in itertools.count():
+        free.acquire()
+        if crew.failure is not None:
+            return
+        try:
+            line.put((number, next(iterator)))
+        except StopIteration:
+            return
+
+
+def _dismiss(line: "SimpleQueue[tuple[int, Item] | None]", started: list[threading.Thread]) -> None:
+    for _ in started:
+        line.put(None)
+    _join(started)
+
+
+def _start(serve: Callable[[], None], n_threads: int, started: list[threading.Thread]) -> None:
+    """Start threads, or as many as the system grants."""
+    for _ in range(n_threads):
+        thread = threading.Thread(target=serve)
+        try:
+            thread.start()
+        except RuntimeError:
+            return
+        started.append(thread)
+
+
+def _join(started: list[threading.Thread]) -> None:
+    for thread in started:
+        thread.join()
 
 
 def between_iterations() -> Callable[[], None] | None:
@@ -70,25 +150,35 @@ def between_iterations() -> Callable[[], None] | None:
 
 
 class _Crew:
-    def __init__(self, n_items: int, hire: Callable[[], Work]) -> None:
-        self._hire = hire
+    def __init__(self, n_items: int) -> None:
         self._lock = threading.Lock()
         self._next = 0
         self.end = n_items  # items from here on are not wanted
         self.failure: Exception | None = None
 
-    def serve(self) -> None:
+    def serve(self, hire: Callable[[], Work]) -> None:
         """Work until nothing is left to do."""
         work: Work | None = None
+
+        def do(item: int) -> None:
+            nonlocal work
+            work = work or hire()
+            work(item)
+
         while (item := self._take()) is not None:
-            with _turn(self, item):
-                try:
-                    work = work or self._hire()
-                    work(item)
-                except _Cancelled:
-                    return
-                except Exception as error:
-                    self._fail(item, error)
+            self.attempt(item, partial(do, item))
+
+    def attempt(self, item: int, do: Callable[[], None]) -> None:
+        """Do an item's work, unless it is not wanted any more."""
+        if item >= self.end:
+            return
+        with _turn(self, item):
+            try:
+                do()
+            except _Cancelled:
+                return
+            except Exception as error:
+                self._fail(item, error)
 
     def cancel(self) -> None:
         """Let every thread come to an end soon."""

@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""Refining files: which image belongs to which scores, and where the result goes.
+"""Refining files: reading an image and its scores, one call, writing the result.
 
-Errors speak the language of the command line: options, not keyword arguments.
+What ``refine`` says of wrong input gets the file's name in front, and the words of whoever called.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crfseg import _memory as memory
-from crfseg import refine
-from crfseg._crew import n_side_by_side, share_out
-from crfseg.io import read_array, read_image, read_labels, write_array, write_labels, write_mask
+from . import _memory as memory
+from ._room import Room, side_by_side
+from .io import read_array, read_image, read_labels, write_array, write_labels, write_mask
+from .pairs import PICTURES, SCORES
+from .refine import refine
 
-PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-SCORES = frozenset({".npy", ".npz", ".png"})
+Reword = Callable[[str], str]
 
 
 class Job(NamedTuple):
@@ -32,92 +31,39 @@ class Job(NamedTuple):
     out: Path
 
 
-def pair_folders(images: Path, scores: Path, out: Path, kind: str) -> tuple[list[Job], list[str]]:
-    """Pair the files of two folders by their names without suffix.
+class Loaded(NamedTuple):
+    """What the files of an image hold."""
 
-    Args:
-        images: folder of photographs.
-        scores: folder of .npy, .npz and .png files.
-        out: folder of the results.
-        kind: suffix of the results, "png" or "npy".
-
-    Returns:
-        A job for every pair, by name, and a sentence for every file without its partner.
-
-    Raises:
-        ValueError: if one of the folders is none, holds nothing or two files of one name, or
-            ``out`` is a file or is called like one.
-    """
-    for folder in (images, scores):
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: is not a folder; expected two files or two folders")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out}: is a file; expected a folder to write the results into")
-    if not out.exists() and out.suffix.lower() in PICTURES | SCORES:
-        raise ValueError(
-            f"{out}: is called like a file but {images} is a folder; expected a folder to write "
-            "the results into"
-        )
-    photographs, found = _by_stem(images, PICTURES), _by_stem(scores, SCORES)
-    if not found:
-        raise ValueError(f"{scores}: holds no .npy, .npz or .png file")
-    if not photographs:
-        raise ValueError(f"{images}: holds no picture ({', '.join(sorted(PICTURES))})")
-    jobs = [
-        Job(photographs[stem], path, out / f"{stem}.{kind}")
-        for stem, path in found.items()
-        if stem in photographs
-    ]
-    alone = [
-        f"{files[stem]}: no {what} of that name in {folder}"
-        for files, others, what, folder in (
-            (photographs, found, ".npy, .npz or .png", scores),
-            (found, photographs, "image", images),
-        )
-        for stem in files.keys() - others.keys()
-    ]
-    return jobs, sorted(alone)
+    name: str
+    """What errors about the scores begin with."""
+    image: Any
+    x: Any
+    palette: NDArray[np.uint8] | None
+    """Of scores that are a palette PNG."""
+    is_mask: bool
 
 
-def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Return the files with these suffixes by name without suffix, in order of name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise ValueError(f"{path}: has the same name as {found[path.stem]}; expected only one")
-        found[path.stem] = path
-    return found
+class Reading(NamedTuple):
+    """How files are read."""
+
+    array: str | None = None
+    """See ``crfseg.io.read_array``."""
+    exif: str | None = None
+    """See ``crfseg.io.read_image``."""
 
 
-class Room:
-    """Memory for images that are refined side by side: what does not fit waits for others."""
+def plainly(sentence: str) -> str:
+    """An error of ``refine`` without the name of the function."""
+    return sentence.removeprefix("[refine] ")
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._limit = memory.available() // 2
-        self._held = 0
-        self._changed = threading.Condition()
 
-    @contextmanager
-    def hold(self, n_bytes: int) -> Iterator[int]:
-        """Wait until there is room; how many threads to use: all, where no other image fits."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + n_bytes <= self._limit)
-            self._held += n_bytes
-        try:
-            yield 1 if n_bytes <= self._limit else self._threads
-        finally:
-            with self._changed:
-                self._held -= n_bytes
-                self._changed.notify_all()
+# --- many images ----------------------------------------------------------------------------------
 
 
 def refine_files(
     jobs: Sequence[Job],
     threads: int,
-    refine_one: Callable[[Job, Room | None], str],
+    refine_one: Callable[[Job, Room], str],
     tell: Callable[[int, str | Exception], None],
 ) -> None:
     """Refine many images, as many at a time as there are threads.
@@ -125,25 +71,20 @@ def refine_files(
     Args:
         jobs: the images.
         threads: how many threads there are for all of them.
-        refine_one: refines one and returns the line about it; not alone if it gets a room.
+        refine_one: refines one and returns the line about it.
         tell: is told of every image, in their order, that line or what went wrong.
     """
     reports = _InOrder(tell)
 
-    def work(i: int, room: Room | None) -> None:
+    def work(numbered: tuple[int, Job], room: Room) -> None:
+        number, job = numbered
         try:
-            outcome: str | Exception = refine_one(jobs[i], room)
+            outcome: str | Exception = refine_one(job, room)
         except Exception as error:  # the others are refined all the same
             outcome = error
-        reports.add(i, outcome)
+        reports.add(number, outcome)
 
-    workers = min(threads, len(jobs))
-    first = n_side_by_side(len(jobs), workers) if workers > 1 else 0
-    if first:
-        room = Room(threads)
-        share_out(first, workers, lambda: lambda i: work(i, room))
-    for i in range(first, len(jobs)):
-        work(i, None)
+    side_by_side(enumerate(jobs), len(jobs), work, threads=threads, workers=threads)
 
 
 class _InOrder:
@@ -163,12 +104,15 @@ class _InOrder:
                 self._next += 1
 
 
+# --- one image ------------------------------------------------------------------------------------
+
+
 def refine_file(
     job: Job,
     arguments: Mapping[str, Any],
     *,
-    array: str | None = None,
-    exif: str | None = None,
+    reading: Reading,
+    reword: Reword = plainly,
     compare: bool = True,
     room: Room | None = None,
 ) -> str:
@@ -178,10 +122,10 @@ def refine_file(
         job: the files. ``out`` ending in .png gets labels (a mask as 0 and 255), in .npy
             probabilities.
         arguments: keyword arguments of ``refine``.
-        array: see ``crfseg.io.read_array``.
-        exif: see ``crfseg.io.read_image``.
+        reading: how files are read.
+        reword: puts errors of ``refine`` into the caller's words.
         compare: say how many labels changed, which takes a look at the labels before.
-        room: shared by images that are refined side by side, and so are threads then.
+        room: shared by images that are refined side by side.
 
     Returns:
         One line: what was refined, how many labels changed, how long that took without reading
@@ -191,75 +135,126 @@ def refine_file(
         OSError: if a file cannot be read or written.
         ValueError, TypeError: if a file holds something else than expected, or as ``refine`` does.
     """
-    _check_out(job)
-    if job.image.suffix.lower() in SCORES - PICTURES:
-        raise ValueError(f"{job.image}: is not a picture by its name; expected IMAGE before SCORES")
-    image = read_image(job.image, exif=exif)
-    x, palette = _read_scores(job.scores, array)
-    is_mask = x.dtype == bool or arguments.get("kind") == "mask"
-    if is_mask and palette is None:
-        x = _foreground(x)
-    if not is_mask:
-        _check_void(job.scores, x, arguments)
-    as_array = job.out.suffix.lower() == ".npy"
-    returns = "probs" if as_array else "labels"
-    with ExitStack() as stack:
-        if room is not None:
-            threads = stack.enter_context(room.hold(_bytes_of(x, image, arguments)))
-            arguments = {**arguments, "threads": threads}
+    check_out(job.out, job.image, job.scores)
+    with nullcontext() if room is None else room.keep(size_of(job.scores)):
+        loaded = load(job.image, job.scores, "", arguments, reading, reword)
+        returns = "probs" if job.out.suffix.lower() == ".npy" else "labels"
         start = time.perf_counter()
-        try:
-            result = refine(x, image, returns=returns, **arguments)
-        except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
-            raise _reworded(error, f"{job.scores}: {in_options(str(error))}") from error
+        result = refine_loaded(loaded, arguments, returns, reword, room)
         seconds = time.perf_counter() - start
-    if not as_array and result.ndim == 3:
-        result = _only_item(job.scores, result)
-    if as_array:
-        write_array(job.out, result)
-    elif is_mask:
-        write_mask(job.out, result)
-    else:
-        write_labels(job.out, result, palette)
-    height, width = image.shape[:2]
-    share = _share_changed(x, image, result, arguments, is_mask) if compare else None
+        write_result(job.out, result, loaded, loaded.palette)
+        share = share_changed(loaded, result, arguments) if compare else None
+    height, width = loaded.image.shape[:2]
     changes = "" if share is None else f", {share:.1%} of the labels changed"
     took = f"{seconds * 1000:.0f} ms"
     return f"{job.image.name}: {width} x {height}{changes} in {took} -> {job.out}"
 
 
-def _bytes_of(x: NDArray[Any], image: NDArray[Any], arguments: Mapping[str, Any]) -> int:
-    """About what it takes to refine this; labels are the shortest axis of scores."""
-    if x.dtype.kind == "f":
-        n_labels = min(x.shape, default=1)
+def size_of(source: Any) -> int:
+    """Bytes that an input takes, as far as that is known without reading it."""
+    return source.stat().st_size if isinstance(source, Path) and source.exists() else 0
+
+
+def load(
+    image: Any,
+    scores: Any,
+    name: str,
+    arguments: Mapping[str, Any],
+    reading: Reading,
+    reword: Reword = plainly,
+) -> Loaded:
+    """Read what is given by its path; arrays stay what they are, and go by ``name``.
+
+    Raises:
+        OSError: if a file cannot be read.
+        ValueError: if a file holds something else than expected.
+    """
+    if isinstance(image, Path):
+        if image.suffix.lower() in SCORES - PICTURES:
+            raise ValueError(f"{image}: is not a picture by its name; expected IMAGE before SCORES")
+        image = read_image(image, exif=reading.exif)
+    where, x, palette = name, scores, None
+    if isinstance(scores, Path):
+        where = str(scores)
+        x, palette = _read_scores(scores, reading.array)
+    is_bool = str(getattr(x, "dtype", "")).endswith("bool")
+    is_mask = is_bool or arguments.get("kind") == "mask"
+    if isinstance(scores, Path):
+        if is_mask and palette is None:
+            x = _foreground(x)
+        if not is_mask:
+            _check_void(where, x, arguments, reword)
+    return Loaded(where, image, x, palette, is_mask)
+
+
+def refine_loaded(
+    loaded: Loaded,
+    arguments: Mapping[str, Any],
+    returns: str,
+    reword: Reword = plainly,
+    room: Room | None = None,
+) -> NDArray[Any]:
+    """Refine an image: "probs", or "labels" without axes of length 1 in front.
+
+    Raises:
+        MemoryError, TypeError, ValueError: as ``refine`` does, with the name in front.
+    """
+    turn = nullcontext() if room is None else room.refine(_bytes_of(loaded, arguments))
+    with turn as threads:
+        mine = arguments if threads is None else {**arguments, "threads": threads}
+        try:
+            result = np.asarray(refine(loaded.x, loaded.image, returns=returns, **mine))
+        except (MemoryError, TypeError, ValueError) as error:  # refine() does not know the files
+            raise reworded(error, f"{loaded.name}: {reword(str(error))}") from error
+    is_batch = returns == "labels" and result.ndim == 3
+    return _only_item(loaded.name, result) if is_batch else result
+
+
+def write_result(
+    out: Path, result: NDArray[Any], loaded: Loaded, palette: NDArray[np.uint8] | str | None
+) -> None:
+    """Write probabilities to a .npy, labels to a .png; the colours are as for ``write_labels``."""
+    if out.suffix.lower() == ".npy":
+        write_array(out, result)
+    elif loaded.is_mask:
+        write_mask(out, result)
     else:
-        n_labels = arguments.get("n_labels") or max(2, int(x.max(initial=0)) + 1)
-    n_points = image.shape[0] * image.shape[1]
-    return memory.PEAK * memory.mean_field_bytes(n_points, n_labels, (2, 2 + image[0, :1].size))
+        write_labels(out, result, palette)
 
 
-def _reworded(error: Exception, sentence: str) -> Exception:
+def labels_before(loaded: Loaded, arguments: Mapping[str, Any], returns: str) -> Any:
+    """What is refined, at the image's size: without pairwise terms ``refine`` only upsamples."""
+    if np.asarray(loaded.x).dtype.kind != "f":
+        return loaded.x
+    alone = {name: value for name, value in arguments.items() if name != "min_confidence"}
+    alone |= {"spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
+    return refine(loaded.x, loaded.image, returns=returns, **alone)
+
+
+def share_changed(loaded: Loaded, result: NDArray[Any], arguments: Mapping[str, Any]) -> float:
+    """Share of the pixels whose label is another one than before."""
+    layout, size = arguments.get("layout"), loaded.image.shape[:2]
+    before = labels_before(loaded, arguments, "probs" if result.dtype.kind == "f" else "labels")
+    old, new = (_labels_of(values, loaded.is_mask, layout, size) for values in (before, result))
+    return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ
+
+
+def reworded(error: Exception, sentence: str) -> Exception:
     """The same kind of error with another sentence; a subclass may want other arguments."""
     kinds = (MemoryError, OSError, TypeError, ValueError)
     return next(kind for kind in kinds if isinstance(error, kind))(sentence)
 
 
-def _share_changed(
-    x: NDArray[Any],
-    image: NDArray[Any],
-    result: NDArray[Any],
-    arguments: Mapping[str, Any],
-    is_mask: bool,
-) -> float:
-    """Share of the pixels whose label is another one than before."""
-    before, layout, size = x, arguments.get("layout"), image.shape[:2]
+def _bytes_of(loaded: Loaded, arguments: Mapping[str, Any]) -> int:
+    """About what it takes to refine this; labels are the shortest axis of scores."""
+    x, image = np.asarray(loaded.x), np.asarray(loaded.image)
     if x.dtype.kind == "f":
-        # Without a pairwise term refine() upsamples the scores and no more.
-        returns = "probs" if result.dtype.kind == "f" else "labels"
-        alone = {**arguments, "spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
-        before = refine(x, image, returns=returns, **alone)
-    old, new = (_labels_of(values, is_mask, layout, size) for values in (before, result))
-    return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ
+        n_labels = min(x.shape, default=1)
+    else:
+        n_labels = arguments.get("n_labels") or max(2, int(x.max(initial=0)) + 1)
+    n_points = image.shape[0] * image.shape[1] if image.ndim > 1 else 0
+    n_channels = image.shape[2] if image.ndim > 2 else 1
+    return memory.PEAK * memory.mean_field_bytes(n_points, n_labels, (2, 2 + n_channels))
 
 
 def _labels_of(
@@ -280,7 +275,7 @@ def _read_scores(path: Path, array: str | None) -> tuple[NDArray[Any], NDArray[n
     if path.suffix.lower() == ".png":
         return read_labels(path)
     x = read_array(path, name=array)
-    return (_only_item(path, x) if x.ndim == 4 else x), None
+    return (_only_item(str(path), x) if x.ndim == 4 else x), None
 
 
 def _foreground(mask: NDArray[Any]) -> NDArray[Any]:
@@ -292,29 +287,30 @@ def _foreground(mask: NDArray[Any]) -> NDArray[Any]:
     return (mask / highest).astype(np.float32) if has_levels else mask
 
 
-def _only_item(path: Path, batch: NDArray[Any]) -> NDArray[Any]:
+def _only_item(name: str, batch: NDArray[Any]) -> NDArray[Any]:
     """Return the only item of a batch."""
     if len(batch) != 1:
         shape = batch.shape
-        raise ValueError(f"{path}: has shape {shape}, a batch; expected the scores of one image")
+        raise ValueError(f"{name}: has shape {shape}, a batch; expected the scores of one image")
     item: NDArray[Any] = batch[0]
     return item
 
 
-def _check_out(job: Job) -> None:
+# --- what can be refused before -------------------------------------------------------------------
+
+
+def check_out(out: Path, *inputs: Any) -> None:
     """Refuse an output of another kind, or one that would replace an input."""
-    if job.out.suffix.lower() not in (".png", ".npy"):
+    if out.suffix.lower() not in (".png", ".npy"):
         raise ValueError(
-            f"{job.out}: expected a name that ends in .png (labels) or .npy (probabilities)"
+            f"{out}: expected a name that ends in .png (labels) or .npy (probabilities)"
         )
-    for path in (job.image, job.scores):
-        if job.out.exists() and path.exists() and job.out.samefile(path):
-            raise ValueError(
-                f"{job.out}: is one of the files to read; expected another name or folder"
-            )
+    for path in inputs:
+        if isinstance(path, Path) and out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"{out}: is one of the files to read; expected another name or folder")
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
+def check_arguments(arguments: Mapping[str, Any], reword: Reword = plainly) -> None:
     """Check keyword arguments of ``refine`` as far as that goes without an image.
 
     Raises:
@@ -326,7 +322,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         kind = "labels"
     unfit = {"probs": ("HW",), "logits": ("HW",), "labels": ("CHW", "HWC")}
     if layout in unfit.get(kind, ()):
-        raise ValueError(f"--layout {layout} does not go with {kind}; expected another of the two")
+        sentence = f"layout={layout!r} does not go with {kind}; expected another of the two"
+        raise ValueError(reword(sentence))
     empty = np.empty((0, 1, 1), bool if kind == "mask" else np.int64)
     if kind not in ("labels", "mask"):
         empty = np.empty((0, 2, 1, 1), np.float32)
@@ -334,36 +331,12 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     try:  # a batch of no images: arguments are all there is to look at
         refine(empty, np.zeros((1, 1), np.uint8), **others)
     except (TypeError, ValueError) as error:
-        raise _reworded(error, in_options(str(error))) from error
+        raise reworded(error, reword(str(error))) from error
 
 
-_IN_OPTIONS = (
-    (r"^\[refine\] (x (?=has|holds|is|ranges|sums))?", ""),
-    (r"\bx holds\b", "SCORES hold"),
-    (r"\bx of shape\b", "SCORES of shape"),
-    (r"\bx / 255 and ", ""),  # read as that where --kind says that it is a mask
-    (r"\bx\.argmax\(0\)", "their argmax over the first axis"),
-    (r"np\.moveaxis\(x, -1, 0\)", "--layout HWC"),
-    (r"\b(?:Gaussian|spatial) (?=sigma|weight)", "--spatial "),
-    (r"\b[Bb]ilateral (?=sigma|weight)", "--bilateral "),
-    (r"(?<=--spatial )\w+|(?<=--bilateral )\w+", lambda found: found[0].upper()),
-    (r"^(iterations|tolerance|confidence|threads)\b", r"--\1"),
-    (r"\b(kind|layout|upsample|ignore_index|n_labels)= *", r"--\1 "),
-    (r"(?<!-)\b(ignore_index|n_labels|keep_thin)\b", r"--\1"),
-    (r"--(ignore_index|n_labels|keep_thin)\b", lambda found: found[0].replace("_", "-")),
-    # The names that an option can have are quoted in Python alone.
-    (r"(--(?:kind|layout|upsample) ).*", lambda found: re.sub(r"'([\w-]+)'", r"\1", found[0])),
-)
-
-
-def in_options(sentence: str) -> str:
-    """An error of ``refine`` as one who typed options reads it: --kind logits, --spatial WEIGHT."""
-    for pattern, words in _IN_OPTIONS:
-        sentence = re.sub(pattern, words, sentence)
-    return sentence
-
-
-def _check_void(path: Path, labels: NDArray[Any], arguments: Mapping[str, Any]) -> None:
+def _check_void(
+    name: str, labels: NDArray[Any], arguments: Mapping[str, Any], reword: Reword
+) -> None:
     """Refuse label 255 unless it is said to be a class or the mark of unlabelled pixels.
 
     Maps in the style of PASCAL VOC mark unlabelled pixels by it; read as a class it would mean 256
@@ -374,7 +347,8 @@ def _check_void(path: Path, labels: NDArray[Any], arguments: Mapping[str, Any]) 
     if arguments.keys() & {"ignore_index", "n_labels"} or labels.max() != 255:
         return
     if ((labels != 0) & (labels != 255)).any():
-        raise ValueError(
-            f"{path}: has label 255; say whether it marks unlabelled pixels (--ignore-index 255) "
-            "or is a class (--n-labels 256)"
+        sentence = (
+            "has label 255; say whether it marks unlabelled pixels (ignore_index=255) "
+            "or is a class (n_labels=256)"
         )
+        raise ValueError(f"{name}: {reword(sentence)}")

@@ -10,7 +10,8 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from . import _check as check
@@ -77,6 +78,20 @@ def clear_cache() -> None:
         _lattices.clear()
         core.clear_cache()
         core.set_cache_limit(_limit)
+
+
+@contextmanager
+def at_least(n_bytes: int) -> Iterator[None]:
+    """Keep that much inside the block, where nothing is said about how much to keep."""
+    follow_environment("set_cache_limit")
+    is_silent = not _is_chosen and not _setting
+    if is_silent:
+        _set(n_bytes)
+    try:
+        yield
+    finally:
+        if is_silent and not _is_chosen:
+            _set(0)
 
 
 def follow_environment(where: str) -> None:

@@ -31,7 +31,7 @@ from . import _explain as explain
 from . import _fault as fault
 from . import _memory as memory
 from ._containers import as_array, float32, is_flat
-from ._coupled import Coupling, Kernel
+from ._coupled import Coupling, Kernel, KernelGradients
 from ._native import NORMALIZATIONS, core, threads_of_call
 from ._sigmas import Probes, by_chain_rule, checked_groups
 
@@ -45,30 +45,21 @@ _FORMS: Final = {
 _RECOMPUTED: Final = 3  # steps between marginals that are kept where most are found again
 
 
-class KernelGradients(NamedTuple):
-    """dLoss by what a kernel was given."""
-
-    weight: NDArray[np.float64]
-    """() or (C,), as the weight."""
-    compatibility: NDArray[np.float64] | None
-    """(C,) or (C, C), as the compatibility; () by the weight of ``Potts``; None if it is None."""
-    features: NDArray[np.float32] | None
-    """(N, d) where asked for."""
-    log_sigmas: NDArray[np.float64] | None
-    """One number per group of features that share a sigma, by the sigma's logarithm."""
-
-
 class Gradients(NamedTuple):
-    """What ``Tape.backward`` returns."""
+    """What ``Tape.backward`` returns.
+
+    Attributes:
+        unary: (C, *spatial), dLoss by the unary; energies have the opposite sign of logits.
+        kernels: a ``KernelGradients`` for each kernel.
+        terms: terms of the series that were added, at a fixed point; 0 otherwise.
+        converged: False where a fixed point was not reached, or its series did not die away: what
+            is here is then no gradient.
+    """
 
     unary: NDArray[np.float32]
-    """(C, *spatial)"""
     kernels: tuple[KernelGradients, ...]
     terms: int
-    """Terms of the series that were added, at a fixed point; 0 otherwise."""
     converged: bool
-    """False where a fixed point was not reached, or its series did not die away: what is here is
-    then no gradient."""
 
 
 def unroll(
@@ -173,16 +164,19 @@ class Plan:
 
 
 class Tape:
-    """A mean field that has run; made by ``unroll`` and ``fixed_point``."""
+    """A mean field that has run; made by ``unroll`` and ``fixed_point``.
+
+    Attributes:
+        output: (C, *spatial) logits Z^T or marginals Q^T.
+        iterations: steps done.
+        max_change: of a marginal in the last step of ``fixed_point``; NaN after ``unroll``.
+        converged: whether ``fixed_point`` came to rest; True after ``unroll``.
+    """
 
     output: NDArray[np.float32]
-    """(C, *spatial) logits Z^T or marginals Q^T."""
     iterations: int
-    """Steps done."""
     max_change: float
-    """Largest change of a marginal in the last step of ``fixed_point``; NaN after ``unroll``."""
     converged: bool
-    """Whether ``fixed_point`` came to rest, to within its tolerance; True after ``unroll``."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 
 EXIF_ORIENTATION = 0x0112  # the tag's number in the EXIF standard
+_PARTIAL = ".partial"
 
 
 class LabelMap(NamedTuple):
@@ -47,12 +48,25 @@ def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
         raise IsADirectoryError(f"{path}: is a folder; expected the name of a file to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with partial.open("wb") as file:
             yield file
         partial.replace(path)
+    except OSError as error:
+        # write() names no file, and open() one that nobody knows.
+        is_ours = error.filename is None or str(error.filename) == str(partial)
+        if is_ours and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
+        with suppress(OSError):  # it is not there, or what matters has been raised
+            partial.unlink()
+
+
+def remove_partials(folder: StrPath) -> None:
+    """Remove what ``atomic_write`` leaves below a folder where its process is killed."""
+    for partial in Path(folder).rglob(f".*.[0-9]*{_PARTIAL}"):
         partial.unlink(missing_ok=True)
 
 
@@ -196,15 +210,39 @@ def read_labels(path: StrPath) -> LabelMap:
         )
 
 
+def read_palette(path: StrPath) -> NDArray[np.uint8]:
+    """Read colours: of a palette PNG, or lines "R G B", or "R G B name", of a text file.
+
+    Raises:
+        ImportError: without Pillow, for a PNG.
+        OSError: if the file cannot be opened.
+        ValueError: if it holds something else.
+    """
+    if Path(path).suffix.lower() == ".png":
+        palette = read_labels(path).palette
+        if palette is None:
+            raise ValueError(f"{path}: is a grey picture; expected a palette PNG")
+        return palette
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        words = [line.replace(",", " ").split() for line in lines if line.strip()]
+        return as_palette([[int(level) for level in row[:3]] for row in words])
+    except ValueError as error:  # of which UnicodeDecodeError is one
+        raise ValueError(
+            f'{path}: is no list of colours; expected lines "R G B" of integers in 0..255, '
+            "or a palette .png"
+        ) from error
+
+
 def write_labels(
-    path: StrPath, labels: NDArray[Any], palette: NDArray[np.uint8] | None = None
+    path: StrPath, labels: NDArray[Any], palette: NDArray[np.uint8] | str | None = None
 ) -> None:
     """Write a label map as a palette PNG; labels above 255 make it a 16-bit grey PNG.
 
     Args:
         path: the .png file.
         labels: (H, W) integers, 0 to 65535.
-        palette: (N, 3) RGB; VOC colours continue it, None is all VOC.
+        palette: (N, 3) RGB; VOC colours continue it, None is all VOC. "grey" for a grey PNG.
 
     Raises:
         ImportError: without Pillow.
@@ -221,8 +259,9 @@ def write_labels(
         picture = from_array(labels.astype(np.uint16))
     else:
         picture = from_array(labels.astype(np.uint8))
-        # 256 rows: readers disagree about what a label beyond the palette's end looks like.
-        picture.putpalette(extend_palette(palette, 256).tobytes())
+        if not isinstance(palette, str):
+            # 256 rows: readers disagree about what a label beyond the palette's end looks like.
+            picture.putpalette(extend_palette(palette, 256).tobytes())
     with atomic_write(path) as file:
         picture.save(file, "PNG")
 

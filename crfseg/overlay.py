@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Label maps laid over their photograph, for looking at."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crfseg.palette import colorize
+
+_GAP: Final = 8  # pixels between pictures
 
 
 def boundaries(labels: NDArray[Any]) -> NDArray[np.bool_]:
@@ -52,3 +55,20 @@ def overlay(
     picture: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
     picture[boundaries(labels)] = 255
     return picture
+
+
+def to_rgb(image: Any) -> NDArray[np.uint8]:
+    """An (H, W) or (H, W, 3) photograph of 8 or 16 bits a channel as (H, W, 3) of 8 bits."""
+    pixels = np.asarray(image)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Lay (H, W, 3) pictures of one height in a row, on white."""
+    gap = np.full((len(pictures[0]), _GAP, 3), 255, np.uint8)
+    row = [gap]
+    for picture in pictures:
+        row += [picture, gap]
+    return np.concatenate(row[1:-1], axis=1)

@@ -42,6 +42,8 @@ class Gaussian(_Options):
 
     Args:
         sigma_xy: reach in pixels, positive: one number, or one per axis in the order x, y (, z).
+            Distances are along the unary's axes: of one that was flattened to (C, N), all pixels
+            lie on one line.
         weight: weight of the term, at least 0.
         spacing: distance of neighbouring points, in whose unit ``sigma_xy`` then is: one number, or
             one per axis in the order of the array's axes, (dy, dx) or (dz, dy, dx). None takes

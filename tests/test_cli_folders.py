@@ -7,6 +7,7 @@ import pytest
 import crfseg
 from command import only_sentence
 from crfseg import cli
+from crfseg.cli.wording import listed
 from crfseg.io import read_labels, write_labels, write_picture
 
 
@@ -96,8 +97,8 @@ def test_a_missing_option_is_asked_for_once(folders, photo, photo_probs, capsys)
 
 
 def test_long_lists_of_names_are_cut():
-    assert cli.listed(["a"]) == "a"
-    assert cli.listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert listed(["a"]) == "a"
+    assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
 def test_a_folder_called_like_a_picture_is_refused_unless_it_is_there(folders, capsys):

@@ -13,10 +13,10 @@ import pytest
 # From the border outwards: a module imports from its own layer or from those before it, never the
 # other way. A new module gets its place here. __init__ stands for names taken from the package.
 LAYERS = (
-    ("_check", "_fault", "_fault_grids", "palette", "overlay", "io"),
+    ("_check", "_fault", "_fault_grids", "palette", "overlay", "io", "pairs"),
     ("_core", "_cuda"),
     ("_native",),
-    ("_containers", "_crew", "_explain", "_memory", "_preset", "cache"),
+    ("_containers", "_crew", "_explain", "_memory", "_preset", "_room", "cache", "manifest"),
     ("_published",),
     ("labels", "metrics", "presets"),
     ("lattice", "compatibility", "solvers", "upsample"),
@@ -28,8 +28,9 @@ LAYERS = (
     ("_job",),
     ("compat", "points", "refine"),
     ("cams",),
+    ("adapters", "batch"),
+    ("dataset",),
     ("__init__",),
-    ("batch",),
     ("cli", "demo"),
     ("__main__",),
 )
@@ -98,8 +99,25 @@ def test_importing_crfseg_loads_numpy_and_the_standard_library_alone():
 
 @pytest.mark.parametrize("path", modules_outside("torch"), **ids)
 def test_only_numpy_is_imported_at_module_level(path):
+    """And what the command needs, in its room, whose own head imports it when it is called."""
     tops = {name.split(".")[0] for name in imported_names(path, module_level_only=True)}
-    assert tops - {"crfseg", "numpy"} - sys.stdlib_module_names == set()
+    is_command = room_of(path) == "cli" and path.name != "__init__.py"
+    allowed = {"crfseg", "numpy", *(["rich", "typer"] if is_command else [])}
+    allowed |= {path.stem} if room_of(path) == "adapters" else set()
+    assert tops - allowed - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("adapters/*.py")), **ids)
+def test_an_adapter_knows_refine_and_the_library_that_it_is_named_after(path):
+    names = set(imported_names(path))
+    assert {name.split(".")[0] for name in names} <= {
+        "crfseg",
+        "collections",
+        "numpy",
+        "typing",
+        path.stem,
+    }
+    assert rooms_imported_by(path) <= {"_check", "adapters", "refine"}
 
 
 @pytest.mark.parametrize("path", modules_outside("torch"), **ids)

@@ -2,7 +2,6 @@
 """The README's lines run as printed, one block after the other, and do what the text says."""
 
 import inspect
-import re
 import shlex
 from pathlib import Path
 
@@ -11,17 +10,12 @@ import pytest
 
 import crfseg
 from crfseg import cli
-from crfseg.io import read_labels, write_picture
+from crfseg.io import read_labels, write_labels, write_picture
+from snippets import ROOT, blocks
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = ROOT / "README.md"
+DATASETS = ROOT / "docs" / "datasets.md"
 C, H, W = 3, 24, 32
-
-
-def blocks(language):
-    """What stands between fences, top to bottom."""
-    text = README.read_text(encoding="utf-8")
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [block for named, block in fenced if named == language]
 
 
 @pytest.fixture
@@ -35,6 +29,13 @@ def given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_picture("photo.jpg", photo)
     np.save("scores.npy", probs)
+    Path("val.txt").write_text("in/dog\n")
+    for name in ("cat", "in/dog"):
+        for folder in ("photos", "scores", "truth"):
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(f"photos/{name}.jpg", photo)
+        np.save(f"scores/{name}.npy", probs)
+        write_labels(f"truth/{name}.png", probs.argmax(0))
     yield {
         "probs": probs,
         "logits": np.log(probs),
@@ -63,7 +64,7 @@ def exact_filter(features, values):
 
 def test_the_python_lines(given, capsys):
     names = dict(given)
-    for block in blocks("python"):
+    for block in blocks(README):
         if "crfseg.torch" in block:  # tests/pytorch runs those
             continue
         exec(compile(block, "README.md", "exec"), names)
@@ -82,6 +83,7 @@ def test_the_python_lines(given, capsys):
     np.testing.assert_array_equal(names["ours"], half)
     assert set(np.unique(names["pseudo"])) <= {0, 1, 2, 3, 255}
     assert set(np.unique(names["affinity"])) <= {0, 1, 2, 3, 255}
+    assert (names["summary"].refined, names["more"].refined) == (2, 2)
     # The terms spelt out are the customary ones.
     customary = crfseg.refine(probs, image, **crfseg.CUSTOMARY)
     np.testing.assert_allclose(names["q"], customary, atol=1e-4)
@@ -92,14 +94,38 @@ def test_the_python_lines(given, capsys):
     assert 2 * near < far < 0.05 * np.linalg.norm(exact)
 
 
-def test_the_command_lines(given, capsys):
-    commands = [line for block in blocks("") for line in block.splitlines()]
+has_documents = pytest.mark.skipif(not DATASETS.exists(), reason="an sdist has no docs")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [README, pytest.param(DATASETS, marks=has_documents)],
+    ids=lambda path: path.name,
+)
+def test_the_command_lines(given, capsys, document):
+    cli.main(["run", "--images", "photos", "--scores", "scores", "--out", "labels"])
+    commands = [line for block in blocks(document, "") for line in block.splitlines()]
     ours = [shlex.split(line) for line in commands if "crfseg " in line]
-    assert ours, "README.md shows no crfseg command"
+    assert ours, f"{document.name} shows no crfseg command"
     for command, *arguments in ours:
         assert command == "crfseg"  # python -m crfseg does not work everywhere
         assert cli.main(arguments) == 0, capsys.readouterr().err
-    assert read_labels("labels.png").labels.shape == (H, W)
+    results = {
+        README: ["labels.png", "labels/in/dog.png"],
+        DATASETS: ["refined/cat.png", "val/in/dog.png"],
+    }
+    for name in results[document]:
+        assert read_labels(name).labels.shape == (H, W)
+
+
+@has_documents
+def test_the_python_lines_about_data_sets(given, capsys):
+    names = {}
+    for block in blocks(DATASETS):
+        exec(compile(block, DATASETS.name, "exec"), names)
+    assert names["summary"].refined == 2
+    assert read_labels("own/dog.png").labels.shape == (H, W)
+    assert capsys.readouterr().out.count("outcome='refined'") == 2
 
 
 def test_the_parameters_that_it_names_are_the_defaults():

@@ -44,6 +44,16 @@ def mask_of_pixels(where: str, name: str, value: Any) -> Mask:
     return _two_axes(where, name, _bools(where, name, value))
 
 
+def table_of_counts(where: str, value: Any) -> Labels:
+    """A square of integers, none below 0."""
+    table = labels(where, "counts", value)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise fault.wrong_shape(where, "counts", table.shape, "(C, C)")
+    if table.size and int(table.min()) < 0:
+        raise check.invalid(where, f"counts has {int(table.min())}; expected none below 0")
+    return table
+
+
 def same_shape(where: str, name: str, array: NDArray[Any], target: NDArray[Any]) -> None:
     """``array`` has the shape of ``target``."""
     if array.shape != target.shape:

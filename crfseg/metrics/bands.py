@@ -206,7 +206,11 @@ class BandConfusion:
         return label_boundaries(target, self.ignore_index)
 
 
-def _widths(where: str, widths: Iterable[int]) -> tuple[int, ...]:
+def _widths(where: str, widths: Any) -> tuple[int, ...]:
+    if not isinstance(widths, Iterable):
+        raise check.mistyped(
+            where, f"widths is {check.show(widths)}; expected several, such as range(1, 41)"
+        )
     found = sorted(
         {check.integer(where, "widths", width, at_least=0, at_most=_MOST) for width in widths}
     )

@@ -56,9 +56,10 @@ class Confusion:
 
     @classmethod
     def of(cls, counts: Counts, ignore_index: int | None = 255) -> "Confusion":
-        """From a (C, C) table of counts."""
-        made = cls(len(counts), ignore_index)
-        made.counts += counts
+        """From a (C, C) table of counts, rows by target."""
+        table = arguments.table_of_counts("Confusion.of", counts)
+        made = cls(len(table), ignore_index)
+        made.counts += table
         return made
 
     def add(self, prediction: Any, target: Any, mask: Any = None) -> "Confusion":
@@ -176,15 +177,20 @@ class Confusion:
             scores = np.nan_to_num(scores, nan=0.0)
         return float(scores.mean()) if scores.size else float("nan")
 
-    def _names(self, names: Sequence[str] | None) -> Sequence[str]:
+    def _names(self, names: Any) -> list[str]:
         if names is None:
             return [str(i) for i in range(self.num_classes)]
+        is_list = isinstance(names, Sequence) and not isinstance(names, str)
+        if not is_list or not all(isinstance(name, str) for name in names):
+            raise check.mistyped(
+                "Confusion.table", f"names is {check.show(names)}; expected a list of strings"
+            )
         if len(names) != self.num_classes:
             raise check.invalid(
                 "Confusion.table",
                 f"names has {len(names)} entries; expected {self.num_classes}, one per class",
             )
-        return names
+        return list(names)
 
 
 def _ratio(part: Any, whole: Any) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from crfseg import _check as check
@@ -16,13 +16,29 @@ LEVELS: Final = (*FLOATS, torch.uint8)
 _DEVICES: Final = ("cpu", "meta")
 
 
-def tensor(where: str, name: str, value: Any, dtypes: Iterable[torch.dtype] = FLOATS) -> Tensor:
-    """A dense tensor of floats, on a device that the ops have kernels for."""
+def any_tensor(where: str, name: str, value: Any) -> Tensor:
+    """A tensor of any dtype, on any device."""
     if not isinstance(value, Tensor):
         raise check.mistyped(
             where,
             f"{name} is {check.show(value)} ({type(value).__name__}); expected a torch tensor",
         )
+    return value
+
+
+def module(where: str, name: str, value: Any) -> nn.Module:
+    """A network, or a part of one."""
+    if not isinstance(value, nn.Module):
+        raise check.mistyped(
+            where,
+            f"{name} is {check.show(value)} ({type(value).__name__}); expected a torch.nn.Module",
+        )
+    return value
+
+
+def tensor(where: str, name: str, value: Any, dtypes: Iterable[torch.dtype] = FLOATS) -> Tensor:
+    """A dense tensor of floats, on a device that the ops have kernels for."""
+    value = any_tensor(where, name, value)
     if value.layout is not torch.strided:
         raise fault.wrong_dtype(where, name, f"{value.dtype} ({value.layout})", "a dense tensor")
     if value.dtype not in dtypes:

@@ -67,8 +67,8 @@ Chains find_shared(const RowsOfVertices& rows) {
 
 // Writes chains one behind the other. A step waits for the memory of the vertex it leads to, so
 // several chains are followed at a time.
-void follow(const std::uint32_t* homes, const std::uint32_t* next, std::uint32_t none,
-            const std::uint32_t* first, std::int64_t n_chains, std::uint32_t* entry) {
+void follow_together(const std::uint32_t* homes, const std::uint32_t* next, std::uint32_t none,
+                     const std::uint32_t* first, std::int64_t n_chains, std::uint32_t* entry) {
   constexpr int together = 8;
   std::vector<std::uint32_t> walked[together];
   for (std::int64_t begin = 0; begin < n_chains; begin += together) {
@@ -111,7 +111,17 @@ Chains find_chains(const Buffer<std::uint32_t>& homes, const std::uint32_t* next
     first[found] = static_cast<std::uint32_t>(v);
     found += static_cast<std::int64_t>((next[2 * v] != none) & (next[2 * v + 1] == none));
   }
-  follow(homes.data(), next, none, first, n_chains, chains.data());
+  constexpr std::int64_t in_cache = 1 << 17;  // vertices; with them a step waits for nothing
+  if (n > in_cache) {
+    follow_together(homes.data(), next, none, first, n_chains, chains.data());
+  } else {
+    std::uint32_t* entry = chains.data();
+    for (std::int64_t i = 0; i < n_chains; ++i) {
+      std::int64_t v = first[i];
+      for (; next[2 * v] != none; v = next[2 * v]) *entry++ = homes[v] | linked;
+      *entry++ = homes[v];
+    }
+  }
   chains.cut();
   return chains;
 }

@@ -93,18 +93,19 @@ void Features::load(std::int64_t first, int count, float (*block)[kernels::simpl
 
 void Features::load_positions(std::int64_t first, int count,
                               float (*block)[kernels::simplex_batch]) const {
-  const bool has_z = dim_ - n_columns_ > 2;
   const std::int64_t row = first / width_;
   std::int64_t x = first % width_, y = row % height_, z = row / height_;
-  for (int i = 0; i < count; ++i) {
-    block[0][i] = static_cast<float>(x) * inverse_sigmas_[0];
-    block[1][i] = static_cast<float>(y) * inverse_sigmas_[1];
-    if (has_z) block[2][i] = static_cast<float>(z) * inverse_sigmas_[2];
-    if (++x < width_) continue;
-    x = 0;
-    if (++y < height_) continue;
-    y = 0;
-    ++z;
+  for (int i = 0; i < count; x = 0) {  // row by row
+    const int end = static_cast<int>(std::min<std::int64_t>(count, i + width_ - x));
+    std::fill(block[1] + i, block[1] + end, static_cast<float>(y) * inverse_sigmas_[1]);
+    if (dim_ - n_columns_ > 2) {
+      std::fill(block[2] + i, block[2] + end, static_cast<float>(z) * inverse_sigmas_[2]);
+    }
+    for (; i < end; ++i) block[0][i] = static_cast<float>(x++) * inverse_sigmas_[0];
+    if (++y == height_) {
+      y = 0;
+      ++z;
+    }
   }
 }
 

@@ -303,6 +303,7 @@ int main() {
   lattice_is_the_slow_one(cloud(100, 8, 0.5F), Keys::narrow, {4});
   lattice_is_the_slow_one(cloud(100, 16, 4.0F), Keys::wide);
   lattice_is_the_slow_one(cloud(20, 6, 400.0F), Keys::wide, {1});
+  lattice_is_the_slow_one(image(400, 400, 0, 1.0F), Keys::dense);  // chains are followed together
   for (int channels : {0, 1, 3, 4}) pixels_are_rows_of_features(61, 103, channels);
   pixels_are_rows_of_features(1, 70, 3);
   pixels_are_rows_of_features(70, 1, 0);

@@ -190,6 +190,29 @@ def test_a_stage_refuses_other_networks(finer, coarser, sentence):
     assert torch.equal(networks[0].trunk.conv1_1.weight, before)
 
 
+def test_branches_begin_behind_a_trained_network():
+    plain, model = deeplab_v1(num_classes=3, width=2), deeplab_v1(msc=True, num_classes=3, width=2)
+    branches = {k: v.clone() for k, v in model.branches.state_dict().items()}
+    model.initialize_from(plain)
+    given = plain.state_dict()
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in given.items())
+    assert all(torch.equal(model.branches.state_dict()[k], v) for k, v in branches.items())
+
+
+@pytest.mark.parametrize(
+    ("plain", "error", "sentence"),
+    [
+        (lambda: fcn(32, width=1), TypeError, "plain is a FCN; expected a DeepLabV1"),
+        (lambda: deeplab_v1("4x4", width=1), ValueError, 'plain is "4x4" with msc=False and this'),
+        (lambda: deeplab_v1(msc=True, width=1), ValueError, "expected the same variant, this with"),
+        (lambda: deeplab_v1(num_classes=3, width=1), ValueError, r"classifier.fc8.weight of shape"),
+    ],
+)
+def test_branches_refuse_other_networks(plain, error, sentence):
+    with pytest.raises(error, match=rf"\[DeepLabV1.initialize_from\] .*{sentence}|{sentence}"):
+        deeplab_v1(msc=True, width=1).initialize_from(plain())
+
+
 def test_all_at_once_scales_what_the_skips_see():
     """pool4 by 0.01 and pool3 by 0.0001, which is the same as scaling their scores' weights."""
     plain = randomized(fcn(8, num_classes=3, width=2))

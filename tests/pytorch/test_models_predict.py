@@ -206,9 +206,10 @@ LEVELS = torch.zeros(3, 4, 6)
         (PHOTO[:0], ValueError, r"image has shape \(0, 6, 3\)"),
         (LEVELS.permute(1, 2, 0), ValueError, r"image has shape \(4, 6, 3\); expected \(3, H, W\)"),
         (LEVELS.long(), TypeError, "image has dtype torch.int64; expected uint8 or floats"),
-        (LEVELS - 1, ValueError, r"image has levels from -1 to -1; expected them in 0..255"),
-        (LEVELS + 256, ValueError, "image has levels from 256 to 256"),
-        (LEVELS * torch.nan, ValueError, "image has levels from nan to nan"),
+        (LEVELS - 1, ValueError, r"image has values from -1 to -1; expected levels in 0..255$"),
+        (LEVELS + 256, ValueError, "image has values from 256 to 256"),
+        (LEVELS * torch.nan, ValueError, "image has values from nan to nan"),
+        (LEVELS + 0.5, ValueError, r"values from 0.5 to 0.5; expected levels in 0..255 .times 255"),
     ],
 )
 def test_what_is_no_picture_is_refused(image, error, sentence):
@@ -230,9 +231,58 @@ def test_pictures_of_other_modes_are_refused():
         ({"crf": 1}, TypeError, r"\[predict\] crf is 1 \(int\)"),
         ({"returns": "scores"}, ValueError, r"\[predict\] returns is 'scores'"),
         ({"crf": {"bilateral": (1, 2)}}, ValueError, r"\[refine\] bilateral has 2 entries"),
-        ({"crf": {"sigma": 3}}, TypeError, "sigma"),
+        ({"crf": {"sigma": 3}}, TypeError, r"\[predict\] crf has 'sigma'; expected .*'spatial'"),
+        ({"crf": {"returns": "probs"}}, TypeError, r"\[predict\] crf has 'returns'; expected"),
+        ({"crf": {"solver": "newton"}}, ValueError, r"\[refine\] solver is 'newton'"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, error, sentence):
+def test_wrong_arguments_are_named_before_the_network_runs(arguments, error, sentence):
+    model = deeplab_v1(width=1)
+    model.trunk.conv1_1.register_forward_pre_hook(lambda *_: pytest.fail("the network ran"))
     with pytest.raises(error, match=sentence):
-        deeplab_v1(width=1).predict(PHOTO, **arguments)
+        model.predict(PHOTO, **arguments)
+
+
+def test_terms_of_ones_own_take_the_place_of_the_published(rng):
+    model, photo = some_network(), some_photo(rng)
+    probs = model.predict(photo, crf=False, returns="probs")
+    terms = [crfseg.Gaussian(3, 1), crfseg.Bilateral(photo, 20, 10, 1)]
+    found = model.predict(photo, crf={"pairwise": terms}, returns="probs")
+    expected = crfseg.refine(probs, photo, layout="CHW", pairwise=terms, normalization="after")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_preset_takes_the_place_of_the_published(rng):
+    model, photo = some_network(), some_photo(rng)
+    probs = model.predict(photo, crf=False, returns="probs")
+    found = model.predict(photo, crf={"preset": "pydensecrf"}, returns="probs")
+    expected = crfseg.refine(probs, photo, layout="CHW", preset="pydensecrf")
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - model.predict(photo, returns="probs")).max() > 1e-3
+
+
+def test_unsure_labels_are_marked(rng):
+    labels = some_network().predict(some_photo(rng), crf={"min_confidence": 0.999999})
+    assert (labels == 255).any()
+
+
+@pytest.mark.parametrize(
+    ("levels", "sentence"),
+    [
+        (torch.rand(1, 3, 5, 6), r"levels has values .*; expected levels in 0..255 .times 255"),
+        (torch.randn(1, 3, 5, 6), r"levels has values from -.*; expected levels in 0..255$"),
+        (torch.rand(3, 5, 6) * 255, r"levels has shape \(3, 5, 6\); expected \(N, 3, H, W\)"),
+        (PHOTO, r"levels is an array .*; expected a torch tensor"),
+    ],
+)
+def test_preprocessing_takes_levels_alone(levels, sentence):
+    with pytest.raises((TypeError, ValueError), match=rf"\[preprocess\] {sentence}"):
+        deeplab_v1(width=1).preprocess(levels)
+
+
+def test_black_pictures_are_levels():
+    """Whole numbers, unlike pictures in 0..1."""
+    model = deeplab_v1(width=1)
+    dark = torch.randint(0, 2, (1, 3, 9, 9)).float()
+    assert torch.equal(model.preprocess(dark), model.preprocess(dark.byte()))
+    assert torch.compile(model.preprocess, backend="eager")(dark / 2).shape == dark.shape

@@ -65,6 +65,11 @@ def test_deeplab_scores_every_pixel_of_any_image(variant, msc, size):
     assert model.full_scores(torch.empty(1, 3, *size, device="meta")).shape == (1, 3, *size)
 
 
+def test_classes_come_second():
+    assert on_meta(deeplab_v1, "4x4", 5).classifier.fc8.out_channels == 5
+    assert on_meta(fcn, 8, 5).score_pool3.out_channels == 5
+
+
 def test_classes_and_width_go_where_they_should():
     model = on_meta(deeplab_v1, msc=True, num_classes=5, width=2)
     assert model.classifier.fc6.weight.shape == (32, 16, 3, 3)
@@ -208,6 +213,7 @@ def test_describing_leaves_a_network_as_it_was():
     [
         (lambda: deeplab_v1("3x3"), r"\[deeplab_v1\] variant is '3x3'; expected 'largefov'"),
         (lambda: deeplab_v1(msc=1), r"\[deeplab_v1\] msc is 1"),
+        (lambda: deeplab_v1("largefov", True), r"\[deeplab_v1\] num_classes is True"),
         (lambda: deeplab_v1(num_classes=1), r"\[deeplab_v1\] num_classes is 1; .* at least 2"),
         (lambda: fcn(4), r"\[fcn\] stride is 4; expected 32, 16 or 8"),
         (lambda: segnet(0), r"\[segnet\] num_classes is 0"),
@@ -216,6 +222,9 @@ def test_describing_leaves_a_network_as_it_was():
         (lambda: describe(unet(width=1, padding=True), 0), r"\[describe\] size is 0"),
         (lambda: describe(segnet(width=1), (9,)), r"\[describe\] size has 1 entries"),
         (lambda: describe(segnet(width=1), "9"), r"\[describe\] size is '9'"),
+        (lambda: describe("segnet", 9), r"\[describe\] model is 'segnet' \(str\)"),
+        (lambda: describe(segnet(width=1), 9, in_channels=0), r"\[describe\] in_channels is 0"),
+        (lambda: describe(vgg16(width=1), 99), r"model takes no image of shape \(1, 3, 99, 99\)"),
     ],
 )
 def test_wrong_arguments_are_named(call, sentence):

@@ -94,6 +94,7 @@ def test_vgg16_is_its_layers_one_by_one():
     [
         ([nn.Linear(10, 2)], (3, 3), ValueError, r"layers\[0\] has 10 inputs; .* of 3 x 3"),
         ([nn.ReLU(), nn.Softmax(1)], (1, 1), TypeError, r"layers\[1\] is Softmax.* or Flatten"),
+        ([nn.Sequential(nn.ReLU())], (1, 1), TypeError, r"layers\[0\] is Sequential; expected"),
         ([nn.Linear(9, 2)], 3, TypeError, r"size is 3"),
         ([nn.Linear(9, 2)], (0, 3), ValueError, r"size is 0; expected an integer of at least 1"),
     ],

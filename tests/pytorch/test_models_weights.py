@@ -106,6 +106,22 @@ def test_fcn_under_its_published_names(tmp_path, stride):
     assert_same(model, given)
 
 
+def test_fcn_trained_at_once_under_its_published_names(tmp_path):
+    """The authors' network scales pool4 and pool3 by layers whose weights are in the file."""
+    given, model = (fcn(8, num_classes=3, width=1, at_once=True) for _ in range(2))
+    state = renamed(given, "caffe")
+    state["scale_pool4.weight"] = torch.full((8,), 0.01)
+    state["scale_pool3.weight"] = torch.full((4,), 0.0001)
+    path = saved(tmp_path, state)
+    load_weights(model, path)
+    assert_same(model, given)
+    with pytest.raises(ValueError, match=r"has scale_pool\d.weight .* which no layer of the net"):
+        load_weights(fcn(8, num_classes=3, width=1), path)
+    state["scale_pool3.weight"][2] = 0.001
+    sentence = r"has scale_pool3.weight from 0.0001 to 0.001; expected 0.0001 everywhere"
+    refused(tmp_path, state, sentence, model)
+
+
 def test_torchvisions_vgg16(tmp_path):
     """Its fully connected layers are matrices."""
     given, model = (vgg16(10, width=WIDTH) for _ in range(2))
@@ -290,6 +306,15 @@ def test_nothing_of_a_file_is_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_no_loader_expects_is_refused_too(tmp_path):
+    """A memo that a pickle asks for and never wrote: torch raises IndexError or the like."""
+    for i, content in enumerate((b"\x80\x02h\x05.", b"\x80\x020.", b"\x80\x02q\x01.")):
+        path = tmp_path / f"{i}.pth"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be read as weights alone"):
+            load_weights(deeplab_v1(width=1), path)
+
+
 @pytest.mark.parametrize("name", ["noise.pth", "noise.npz"])
 def test_files_that_are_no_archives_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x93no weights at all")
@@ -306,6 +331,24 @@ def test_what_is_to_be_saved_is_said_where_a_pickled_model_was(tmp_path):
         load_weights(model, tmp_path / "whole.pth")
     with pytest.raises(TypeError, match=r"OrderedDict.*load_state_dict"):
         load_weights(model, model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "sentence"),
+    [
+        ((4, 1, 3, 3), (4,), r"weight has shape \(4, 1, 3, 3\); expected \(n, 3, height, width\)"),
+        ((4, 3, 3, 3), (3,), r"bias has shape \(3,\); expected \(4,\)"),
+    ],
+)
+def test_layers_that_see_no_picture_have_no_other_input(weight, bias, sentence):
+    with pytest.raises(ValueError, match=rf"\[to_caffe_input\] {sentence}"):
+        to_caffe_input(torch.zeros(weight), torch.zeros(bias))
+
+
+def test_models_and_files_in_the_wrong_order_are_named(tmp_path):
+    for load in (load_weights, load_imagenet_weights):
+        with pytest.raises(TypeError, match=rf"\[{load.__name__}\] model is .*a torch.nn.Module"):
+            load(str(tmp_path / "weights.pth"), vgg16(width=1))
 
 
 def test_other_preprocessing_is_refused(tmp_path):

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The README's lines on PyTorch run as printed, one block after the other."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import crfseg
+from snippets import ROOT, blocks
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
 from crfseg.torch.models import deeplab_v1  # noqa: E402 - needs torch
 
-README = Path(__file__).resolve().parent.parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
-def blocks():
-    text = README.read_text(encoding="utf-8")
-    fenced = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [block for block in fenced if "crfseg.torch" in block]
+def torch_blocks():
+    return [block for block in blocks(README) if "crfseg.torch" in block]
 
 
 def test_the_lines_on_training():
@@ -33,7 +29,7 @@ def test_the_lines_on_training():
         "photos": torch.randint(0, 256, (2, 3, 16, 24)).float(),
         "target": target.where(is_labelled, 0),
     }
-    first, second, _ = blocks()
+    first, second, _ = torch_blocks()
     exec(compile(first, "README.md", "exec"), names)
     assert not torch.equal(network.weight, before)
     assert names["logits"].shape == (2, 21, 16, 24)
@@ -44,7 +40,7 @@ def test_the_lines_on_training():
 
 
 def test_the_lines_on_networks(tmp_path, monkeypatch, capsys):
-    *_, third = blocks()
+    *_, third = torch_blocks()
     monkeypatch.chdir(tmp_path)
     torch.save(deeplab_v1().half().state_dict(), "deeplab_largefov.pth")
     names = {"image": np.zeros((17, 33, 3), np.uint8)}

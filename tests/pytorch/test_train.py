@@ -51,10 +51,9 @@ def rates_of(model, **given):
 
 
 def test_classifiers_learn_ten_and_twenty_times_as_fast_and_biases_do_not_decay():
+    """The authors' train.prototxt: 10 and 20 for fc8, 1 and 2 for the scores of branches."""
     rates = rates_of(deeplab_v1(msc=True, width=2, num_classes=4))
-    fast = {"classifier.fc8"} | {
-        f"branches.{b}.{b}_ms" for b in ("data", "pool1", "pool2", "pool3", "pool4")
-    }
+    fast = {"classifier.fc8"}
     for name, rate in rates.items():
         layer, part = name.rsplit(".", 1)
         factor = (10 if layer in fast else 1) * (2 if part == "bias" else 1)
@@ -90,6 +89,42 @@ def test_a_network_of_ones_own_names_its_classifier():
     assert (rates["0.weight"][0], rates["1.weight"][0]) == pytest.approx((0.001, 0.01))
 
 
+def frozen_run(tmp_path, model, names):
+    """Parameters and statistics before and after a few iterations."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, shapes_for(0, 2), options(crop=33, input_unit=1.0, frozen=names, iterations=2),
+        folder=tmp_path)  # fmt: skip
+    after = model.state_dict()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_branches_learn_behind_a_frozen_network(tmp_path):
+    """As the authors' multi-scale networks were trained."""
+    model = deeplab_v1(msc=True, num_classes=N_CLASSES, width=2)
+    changed = frozen_run(tmp_path, model, ("trunk", "classifier"))
+    assert {name for name in changed if not name.startswith("branches.")} == set()
+    assert changed >= {"branches.data.data_ms.weight", "branches.pool4.pool4_ms.bias"}
+    assert model.classifier.drop6.training  # as in Caffe, where layers of rate 0 keep theirs
+
+
+def test_frozen_statistics_stay_as_well(tmp_path):
+    changed = frozen_run(tmp_path, segnet(num_classes=N_CLASSES, width=2), ("encoder",))
+    assert changed
+    assert {name for name in changed if not name.startswith("decoder.")} == set()
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("trnk",), "frozen has 'trnk', .*; expected 'trunk', 'classifier' or 'branches', or a"),
+        (("trunk", "classifier"), "which is all of model"),
+    ],
+)
+def test_what_cannot_be_frozen_is_named(tmp_path, names, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        frozen_run(tmp_path, deeplab_v1(num_classes=N_CLASSES, width=1), names)
+
+
 def test_the_crf_layer_learns_at_its_own_rate():
     groups = parameter_groups(small(), Options(crf_rate=0.5), CRF(N_CLASSES))
     assert (groups[-1]["base"], groups[-1]["weight_decay"]) == (0.5, 0)
@@ -116,6 +151,18 @@ def test_an_input_unit_is_the_same_as_smaller_inputs(tmp_path):
     assert torch.equal(plain.score.weight, scaled.inside.score.weight)
 
 
+def test_branches_begin_and_learn_for_levels():
+    """Their deviation of 0.001 is the authors', whose pictures were in levels."""
+    model = deeplab_v1(msc=True, width=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scale_first_layers(model)
+    scaled = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
+    assert scaled == {"trunk.conv1_1.weight"}
+    rates = {name: rate for name, (rate, _) in rates_of(model, input_unit=64.0).items()}
+    assert rates["trunk.conv1_1.weight"] == pytest.approx(0.001 / 64**2)
+    assert rates["branches.data.data_conv.weight"] == 0.001
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -124,10 +171,12 @@ def test_an_input_unit_is_the_same_as_smaller_inputs(tmp_path):
         ({"schedule": "cosine"}, "schedule is 'cosine'; expected 'step' or 'poly'"),
         ({"device": "tpu"}, "device is 'tpu'; expected 'cpu' or 'cuda'"),
         ({"momentum": 1.0}, "momentum is 1"),
+        ({"frozen": "trunk"}, "frozen is 'trunk'; expected a tuple of names"),
+        ({"classifier": ["fc8"]}, r"classifier is \['fc8'\]; expected a tuple of names"),
     ],
 )
 def test_bad_options_are_refused(given, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
         Options(**given)
 
 
@@ -179,6 +228,26 @@ def test_batches_begin_anywhere():
     late = list(batches(source, chosen, 4))
     assert (len(whole), len(late)) == (7, 3)
     assert all(torch.equal(a.levels, b.levels) for a, b in zip(whole[4:], late, strict=True))
+
+
+LEVELS, LABELS = torch.zeros(3, 9, 12, dtype=torch.uint8), torch.zeros(9, 12, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("sample", "sentence"),
+    [
+        ((LEVELS.numpy(), LABELS), r"source\[0\] levels is an array .*; expected a torch tensor"),
+        ((LEVELS.permute(1, 2, 0), LABELS), r"source\[0\] levels has shape \(9, 12, 3\); expected"),
+        ((LEVELS, LABELS[None]), r"source\[0\] labels has shape \(1, 9, 12\); expected \(9, 12\)"),
+        ((LEVELS, LABELS.float()), r"source\[0\] labels has dtype torch.float32"),
+        ((LEVELS + 0.5, LABELS), "values from 0.5 to 0.5; expected levels in 0..255 .times 255"),
+        ((LEVELS - 2.5, LABELS), "values from -2.5 to -2.5; expected levels in 0..255"),
+        ((LEVELS, LABELS + 4), "label 4; expected 0 to 3, for the network has 4 classes, or 255"),
+    ],
+)
+def test_sources_of_something_else_are_refused(tmp_path, sample, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        fit(small(), [sample], options(iterations=1), folder=tmp_path)
 
 
 # --- where scores stand ---------------------------------------------------------------------------

@@ -131,6 +131,14 @@ def test_validation_is_printed_with_and_without_a_crf(data, tmp_path, capsys):
     assert scores["network"] != scores["refine"]
 
 
+def test_a_run_without_validation_says_where_its_network_is(data, tmp_path, capsys):
+    (data / "val.txt").unlink()
+    assert call(data, tmp_path / "out") == 0
+    out, _ = capsys.readouterr()
+    path = tmp_path / "out" / "checkpoint.pth"
+    assert out == f"{path}: trained; not validated, for there is no val.txt\n"
+
+
 @pytest.mark.parametrize("model", KINDS)
 def test_every_network_trains_and_is_validated(data, tmp_path, model, capsys):
     crop = "34" if KINDS[model].crop % 8 == 2 else "33"
@@ -185,6 +193,54 @@ def test_training_begins_with_given_weights(data, tmp_path):
         torch.load(tmp_path / name / "checkpoint.pth")["model"] for name in ("first", "second")
     )
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def state_of(out):
+    return torch.load(out / "checkpoint.pth")["model"]
+
+
+TINY = ("--rate", "1e-30", "--crop", "33", "--bilateral", "5", "9", "1")
+
+
+@pytest.mark.parametrize(
+    ("coarser", "finer"),
+    [("fcn-32", "fcn-16"), ("fcn-16", "fcn-8"), ("deeplab-largefov", "deeplab-msc-largefov")],
+)
+def test_training_goes_on_from_the_stage_before(data, tmp_path, coarser, finer):
+    for out, model, more in (
+        ("first", coarser, ()),
+        ("second", finer, ("--from", str(tmp_path / "first" / "checkpoint.pth"))),
+    ):
+        assert call(data, tmp_path / out, "--width", "1", *TINY, *more, model=model) == 0
+    before, after = (state_of(tmp_path / name) for name in ("first", "second"))
+    common = before.keys() & after.keys()
+    assert {"trunk.conv1_1.weight", "classifier.fc7.bias"} <= common
+    # Biases of 0 have learned a little, at that rate.
+    assert all(torch.allclose(before[key], after[key], rtol=0, atol=1e-20) for key in common)
+    assert after.keys() - common
+
+
+def test_frozen_modules_do_not_learn(data, tmp_path):
+    options = ("--freeze", "trunk", "classifier", "--crop", "33", "--width", "1")
+    assert call(data, tmp_path / "none", *options, *TINY, model="deeplab-msc-largefov") == 0
+    assert call(data, tmp_path / "some", *options, model="deeplab-msc-largefov") == 0
+    none, some = (state_of(tmp_path / name) for name in ("none", "some"))
+    changed = {key.split(".")[0] for key in none if not torch.equal(none[key], some[key])}
+    assert changed == {"branches"}
+
+
+def test_checkpoints_say_in_which_unit_they_learn(data, tmp_path):
+    """Else the first layer would learn 64^2 times too fast."""
+    assert call(data, tmp_path / "first") == 0
+    first = tmp_path / "first" / "checkpoint.pth"
+    assert call(data, tmp_path / "second", "--weights", str(first)) == 0
+    torch.save(torch.load(first)["model"], tmp_path / "plain.pth")
+    assert call(data, tmp_path / "third", "--weights", str(tmp_path / "plain.pth")) == 0
+    units = [
+        torch.load(tmp_path / out / "checkpoint.pth")["options"]["input_unit"]
+        for out in ("first", "second", "third")
+    ]
+    assert units == [64, 64, 1]
 
 
 def test_workers_change_nothing(data, tmp_path):
@@ -301,13 +357,17 @@ def test_bad_folders_are_told_in_a_sentence(data, tmp_path, spoil, sentence, cap
         (["--device", "cuda:99"], "no such device"),
         (["--width", "0"], "width is 0"),
         (["--train-list", "other"], "other.txt: is no file"),
+        (["--val-list", "other"], "other.txt: is no file"),
         (["--bilateral", "0", "3", "1"], "sigma_xy"),
+        (["--freeze", "trunk"], "frozen has 'trunk', which model has no module of"),
+        (["--from", "nowhere.pth"], "--from: unet has no stage before it; expected 'deeplab-msc"),
         (["--weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
 def test_bad_options_are_told_in_a_sentence(data, tmp_path, options, sentence, capsys):
     assert call(data, tmp_path / "out", *options) == 2
     assert_one_sentence(capsys, sentence)
+    assert not (tmp_path / "out" / "log.jsonl").exists()  # before anything is trained
 
 
 def test_runs_of_other_models_are_told_in_a_sentence(data, tmp_path, capsys):

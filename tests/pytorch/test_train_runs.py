@@ -149,6 +149,39 @@ def test_another_run_is_not_resumed(tmp_path, model, given, pictures, sentence):
         fit(model, source, options(iterations=2, **given), folder=tmp_path, resume=True)
 
 
+def test_runs_from_before_an_option_go_on_without_it(tmp_path):
+    source, path = shapes_for(0, 2, 32), tmp_path / "checkpoint.pth"
+    fit(small(), source, options(iterations=1), folder=tmp_path)
+    state = torch.load(path, weights_only=True)
+    del state["options"]["frozen"]
+    torch.save(state, path)
+    fit(small(), source, options(iterations=2), folder=tmp_path, resume=True)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"trained with frozen \(\), not \('down',\)"):
+        fit(small(), source, options(frozen=("down",)), folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("validation", "refine", "error", "sentence"),
+    [
+        ([], None, ValueError, r"\[validate\] there are no pictures to validate on"),
+        (None, {"bilat": 1}, TypeError, r"\[validate\] refine has 'bilat'; expected .*'spatial'"),
+        (None, [1], TypeError, r"\[validate\] refine is \[1\] \(list\); expected a mapping"),
+        (None, {"spatial": (0, 1)}, ValueError, r"\[refine\] spatial sigma_xy is 0"),
+    ],
+)
+def test_what_validation_cannot_do_is_said_before_training(
+    tmp_path, validation, refine, error, sentence
+):
+    source = shapes_for(0, 2, 32)
+    given = {"validation": source if validation is None else validation, "refine": refine}
+    with pytest.raises(error, match=sentence):
+        fit(small(), source, options(), folder=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(error, match=sentence):
+        validate(small(), given["validation"], refine=refine)
+
+
 def test_runs_are_not_written_over(tmp_path):
     source = shapes_for(0, 2, 32)
     fit(small(), source, options(iterations=1), folder=tmp_path)

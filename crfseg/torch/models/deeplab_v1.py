@@ -17,6 +17,7 @@ from torch.nn import functional
 from crfseg import _check as check
 from crfseg import presets
 
+from ._stages import copy_common
 from .prediction import Predictor
 from .vgg16 import WIDTH, classifier, features, he, normal, trunk
 
@@ -95,7 +96,8 @@ class DeepLabV1(Predictor):
     ``full_scores`` and ``predict`` take images of any size.
 
     Modules: ``trunk``, ``classifier`` (fc6, fc7 and fc8, which learns ten times as fast) and, with
-    ``msc``, ``branches``, which the authors trained with trunk, fc6 and fc7 frozen.
+    ``msc``, ``branches``, which the authors trained behind a trained network with all else frozen:
+    ``initialize_from``.
     """
 
     means: ClassVar = (104.008, 116.669, 122.675)
@@ -103,6 +105,7 @@ class DeepLabV1(Predictor):
     def __init__(self, variant: str, *, msc: bool, num_classes: int, width: int) -> None:
         super().__init__()
         factor, kernel, dilation, padding = _FORMS[variant]
+        self.variant = variant
         self.is_aligned = variant == "largefov" or msc
         pools = _aligned_pools() if self.is_aligned else _plain_pools()
         self.trunk = trunk(pools, width=width, last_dilation=2)
@@ -115,6 +118,11 @@ class DeepLabV1(Predictor):
         branches = {name: _branch(name, num_classes, width) for name in _SOURCES if msc}
         self.branches = nn.ModuleDict(branches)
         self._preset = _PRESETS.get(variant, _PRESETS["4x4"])[msc]
+
+    @property
+    def title(self) -> str:
+        """``"largefov" with msc=True``."""
+        return f'"{self.variant}" with msc={bool(self.branches)}'
 
     @property
     def crf_parameters(self) -> Mapping[str, Any]:
@@ -151,6 +159,24 @@ class DeepLabV1(Predictor):
         first = 0 if self.is_aligned else _CROP
         return scores[..., first : first + size[0], first : first + size[1]]
 
+    def initialize_from(self, plain: "DeepLabV1") -> None:
+        """Begin with a trained network without branches; these stay as they are.
+
+        Raises:
+            TypeError: if ``plain`` is no DeepLab.
+            ValueError: if it is of another variant or size, or has branches, or this has none.
+        """
+        where = "DeepLabV1.initialize_from"
+        if not isinstance(plain, DeepLabV1):
+            raise check.mistyped(where, f"plain is a {type(plain).__name__}; expected a DeepLabV1")
+        if not self.branches or plain.branches or plain.variant != self.variant:
+            raise check.invalid(
+                where,
+                f"plain is {plain.title} and this {self.title}; expected the same variant, this "
+                "with msc=True and plain without",
+            )
+        copy_common(where, "plain", plain, self)
+
     def _reaching_out(self, x: Tensor) -> Tensor:
         """The trunk with pool4 padded, as the authors' plain test network has it."""
         names = [name for name, _ in self.trunk.named_children()]
@@ -161,7 +187,7 @@ class DeepLabV1(Predictor):
 
 
 def deeplab_v1(
-    variant: str = "largefov", *, msc: bool = False, num_classes: int = 21, width: int = WIDTH
+    variant: str = "largefov", num_classes: int = 21, *, msc: bool = False, width: int = WIDTH
 ) -> DeepLabV1:
     """DeepLab, its weights random: see ``load_weights`` and ``load_imagenet_weights``.
 
@@ -169,9 +195,9 @@ def deeplab_v1(
         variant: of fc6 and what goes with it. "largefov", 3 x 3 with dilation 12 and 1024 units;
             "4x4", the paper's plain DeepLab, dilation 4; "7x7", VGG-16's own kernel, dilation 4;
             "4x4-dilated", dilation 8; these three have 4096 units.
+        num_classes: with the background; 21 for PASCAL VOC.
         msc: add the branches from the image and the first four pools (MSc). Pools are then those of
             "largefov" in every variant.
-        num_classes: with the background; 21 for PASCAL VOC.
         width: channels of the first block; 64 is the paper's, others are for experiments.
 
     Raises:
@@ -179,8 +205,8 @@ def deeplab_v1(
     """
     where = "deeplab_v1"
     variant = check.choice(where, "variant", variant, tuple(_FORMS))
-    msc = check.flag(where, "msc", msc)
     n_classes = check.integer(where, "num_classes", num_classes, at_least=2)
+    msc = check.flag(where, "msc", msc)
     width = check.integer(where, "width", width, at_least=1)
     return DeepLabV1(variant, msc=msc, num_classes=n_classes, width=width)
 

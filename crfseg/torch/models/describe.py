@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from crfseg import _check as check
+from crfseg.torch import _arguments as arguments
 
 from ._fields import Field, Watch
 
@@ -73,13 +74,19 @@ def describe(model: nn.Module, size: int | tuple[int, int], *, in_channels: int 
 
     Returns:
         ``Description``: ``layers``, ``parameters`` (their number), ``output``.
+
+    Raises:
+        TypeError: if ``model`` is no network, or a size no integer.
+        ValueError: if the network takes no image of this size.
     """
+    arguments.module(_WHERE, "model", model)
+    channels = check.integer(_WHERE, "in_channels", in_channels, at_least=1)
     sides = (size, size)
     if isinstance(size, tuple):
         sides = check.parts(_WHERE, "size", size, ("height", "width"))
     height, width = (check.integer(_WHERE, "size", side, at_least=1) for side in sides)
-    sizes = _run(model, (in_channels, height, width))
-    fields = _run(model, (in_channels, height, width + _ROOM))
+    sizes = _run(model, (channels, height, width))
+    fields = _run(model, (channels, height, width + _ROOM))
     layers = [
         Layer(name, kind, shape[1], *_extent(field), (shape[2], shape[3]))
         for (name, kind, shape, _), (_, _, _, field) in zip(sizes, fields, strict=True)
@@ -120,6 +127,11 @@ def _run(model: nn.Module, shape: tuple[int, ...]) -> list[_Seen]:
         with torch.no_grad(), watch:
             scores: Tensor = functional_call(model, state, (image,))
         note("output", "")(model, (), scores)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise check.invalid(
+            _WHERE, f"model takes no image of shape {tuple(image.shape)} ({reason})"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,6 +6,7 @@ Shelhamer, Long & Darrell, PAMI 2017. Padding, crops and names are those of the 
 networks.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Final, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from crfseg import _check as check
 
+from ._stages import copy_common
 from .prediction import Predictor
 from .vgg16 import FC_FACTOR, WIDTH, classifier, features, he, normal, trunk
 
@@ -72,6 +74,12 @@ class FCN(Predictor):
         last = _bilinear(num_classes, stride)
         self.add_module(_LAST[stride].upscore, last.requires_grad_(False))
 
+    @property
+    def constants(self) -> Mapping[str, float]:
+        """Caffe's names of weights that are numbers here: what skips are scaled with."""
+        skips = self._skips if self.at_once else ()
+        return {f"scale_{skip.pool}.weight": skip.scale for skip in skips}
+
     def forward(self, image: Tensor) -> Tensor:
         """Scores before softmax, (N, num_classes, H, W)."""
         x, taps = features(self.trunk, image, [skip.pool for skip in self._skips])
@@ -84,7 +92,6 @@ class FCN(Predictor):
         last = _LAST[self.stride]
         return _crop(self.get_submodule(last.upscore)(scores), last.crop, image)
 
-    @torch.no_grad()
     def initialize_from(self, coarser: "FCN") -> None:
         """Staged training: begin where the network of twice the stride has got to.
 
@@ -92,28 +99,21 @@ class FCN(Predictor):
         transposed convolution to the image with bilinear interpolation.
 
         Raises:
-            ValueError: if ``coarser`` is not of twice the stride, or of other sizes.
+            TypeError: if ``coarser`` is no FCN.
+            ValueError: if it is not of twice the stride, or of other sizes.
         """
         where = "FCN.initialize_from"
+        if not isinstance(coarser, FCN):
+            raise check.mistyped(where, f"coarser is a {type(coarser).__name__}; expected an FCN")
         if coarser.stride != 2 * self.stride:
             raise check.invalid(
                 where, f"coarser has stride {coarser.stride}; expected {2 * self.stride}"
             )
-        given = coarser.state_dict()
-        for name, parameter in self.named_parameters():
-            if name in given and given[name].shape != parameter.shape:
-                raise check.invalid(
-                    where,
-                    f"coarser has {name} of shape {tuple(given[name].shape)}; expected "
-                    f"{tuple(parameter.shape)}",
-                )
-        for name, parameter in self.named_parameters():
-            if name in given:
-                parameter.copy_(given[name])
+        copy_common(where, "coarser", coarser, self)
 
 
 def fcn(
-    stride: int = 32, *, num_classes: int = 21, at_once: bool = False, width: int = WIDTH
+    stride: int = 32, num_classes: int = 21, *, at_once: bool = False, width: int = WIDTH
 ) -> FCN:
     """A fully convolutional network, its weights random: see ``load_weights``.
 

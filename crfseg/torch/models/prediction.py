@@ -12,6 +12,10 @@ from torch import Tensor, nn
 import crfseg
 from crfseg import _check as check
 from crfseg import _fault as fault
+from crfseg.torch import _arguments as arguments
+
+from ._levels import check_levels
+from ._refinement import checked_refinement
 
 _WHERE: Final = "predict"
 _EXPECTED: Final = (
@@ -19,6 +23,7 @@ _EXPECTED: Final = (
     "levels 0..255"
 )
 _RETURNS: Final = ("labels", "probs")
+_TERMS: Final = ("spatial", "bilateral")
 
 
 class Predictor(nn.Module):
@@ -37,7 +42,17 @@ class Predictor(nn.Module):
         return scores
 
     def preprocess(self, levels: Tensor) -> Tensor:
-        """What the network takes: RGB levels 0..255, (N, 3, H, W), to BGR less their means."""
+        """What the network takes: RGB levels 0..255, (N, 3, H, W), to BGR less their means.
+
+        Raises:
+            TypeError: if they are no tensor.
+            ValueError: if they are no such levels: normalised, or floats in 0..1.
+        """
+        where = "preprocess"
+        arguments.any_tensor(where, "levels", levels)
+        fits = levels.ndim == 4 and levels.shape[1] == 3
+        arguments.shape(where, "levels", levels, fits, "(N, 3, H, W)")
+        check_levels(where, "levels", levels)
         parameter = next(self.parameters())
         bgr = levels.to(parameter.device, parameter.dtype).flip(1)
         return bgr - bgr.new_tensor(self.means)[:, None, None]
@@ -59,7 +74,8 @@ class Predictor(nn.Module):
                 uint8 or floats in RGB, with levels 0..255.
             crf: True for a CRF with ``crf_parameters`` (where there are none, with the defaults of
                 ``crfseg.refine``), False for none. A mapping holds arguments of ``crfseg.refine``
-                that go before those. None for True if there are ``crf_parameters``, else False.
+                that go before those; ``pairwise`` takes the place of their terms, ``preset`` that
+                of all. None for True if there are ``crf_parameters``, else False.
             returns: "labels", (H, W) integers, uint8 up to 256 classes; or "probs", (num_classes,
                 H, W) float32.
 
@@ -67,26 +83,26 @@ class Predictor(nn.Module):
             A tensor on the picture's device if it is a tensor, else a numpy array.
 
         Raises:
-            TypeError: if it is no such picture.
-            ValueError: if its shape or levels are not as expected.
+            TypeError: if it is no such picture, or ``crf`` names no argument of refine.
+            ValueError: if its shape or levels are not as expected, or a value in ``crf``.
         """
         check.choice(_WHERE, "returns", returns, _RETURNS)
-        parameters = self._chosen(crf)
+        parameters = self._chosen(crf, returns)
         picture = _read(image)
         probs = self._probabilities(picture.levels)
         if parameters is not None:
             image_range = (0.0, 255.0) if picture.levels.is_floating_point() else None
-            arguments = {"image_range": image_range, **parameters}
+            options = {"image_range": image_range, **parameters}
             pixels = picture.levels.permute(1, 2, 0).numpy()
             result = crfseg.refine(
-                probs, pixels, kind="probs", layout="CHW", returns=returns, **arguments
+                probs, pixels, kind="probs", layout="CHW", returns=returns, **options
             )
         else:
             result = probs if returns == "probs" else _labels(probs)
         device = picture.device
         return result if device is None else torch.from_numpy(result).to(device)
 
-    def _chosen(self, crf: Any) -> Mapping[str, Any] | None:
+    def _chosen(self, crf: Any, returns: str) -> Mapping[str, Any] | None:
         """Arguments of refine; None for no CRF."""
         published = self.crf_parameters
         if crf is None:
@@ -99,7 +115,10 @@ class Predictor(nn.Module):
                 f"crf is {check.show(crf)} ({type(crf).__name__}); expected True, False, None or a "
                 "mapping of arguments of refine",
             )
-        return {**(published or {}), **crf}
+        kept = {} if crf.get("preset") is not None else dict(published or {})
+        if crf.get("pairwise") is not None:
+            kept = {name: value for name, value in kept.items() if name not in _TERMS}
+        return checked_refinement(_WHERE, "crf", {**kept, **crf}, returns)
 
     @torch.no_grad()
     def _probabilities(self, levels: Tensor) -> NDArray[np.float32]:
@@ -147,11 +166,7 @@ def _read_tensor(image: Tensor) -> Tensor:
     levels = image.detach().cpu()
     if levels.is_floating_point():
         levels = levels.float()
-        low, high = (float(bound) for bound in levels.aminmax())
-        if not (low >= 0.0 and high <= 255.0):
-            raise check.invalid(
-                _WHERE, f"image has levels from {low:.7g} to {high:.7g}; expected them in 0..255"
-            )
+        check_levels(_WHERE, "image", levels)
     return levels
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from torch import Tensor
 
 from crfseg import _check as check
-from crfseg import _fault as fault
+from crfseg.torch import _arguments as arguments
 
 _WHERE: Final = "shift_and_stitch"
 
@@ -34,8 +34,8 @@ def shift_and_stitch(network: Callable[[Tensor], Tensor], image: Tensor, factor:
             stride may: their number does not tell.
     """
     factor = check.integer(_WHERE, "factor", factor, at_least=1)
-    if image.ndim != 4:
-        raise fault.wrong_shape(_WHERE, "image", tuple(image.shape), "(N, channels, H, W)")
+    arguments.any_tensor(_WHERE, "image", image)
+    arguments.shape(_WHERE, "image", image, image.ndim == 4, "(N, channels, H, W)")
     phases = range(factor)
     runs = {(y, x): network(image[..., y:, x:]) for y in phases for x in phases}
     height = sum(runs[y, 0].shape[-2] for y in phases)

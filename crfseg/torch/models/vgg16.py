@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crfseg import _check as check
+from crfseg.torch import _arguments as arguments
 
 WIDTH: Final = 64  # channels of the first block, of which all others are multiples
 FC_FACTOR: Final = 64  # fc6 and fc7 have 4096 units
@@ -153,6 +154,7 @@ def convolutional(layers: nn.Sequential, size: tuple[int, int]) -> nn.Sequential
         ValueError: if the inputs of the first ``Linear`` are no multiple of the map.
     """
     where = "convolutional"
+    arguments.module(where, "layers", layers)
     found: list[nn.Module] = []
     sides = check.parts(where, "size", size, ("height", "width"))
     height, width = (check.integer(where, "size", side, at_least=1) for side in sides)
@@ -190,7 +192,8 @@ def _kept(where: str, i: int, layer: nn.Module) -> nn.Module:
         return nn.Identity()
     raise check.mistyped(
         where,
-        f"layers[{i}] is {check.show(layer)}; expected Linear, ReLU, Dropout, Identity or Flatten",
+        f"layers[{i}] is {type(layer).__name__}; expected Linear, ReLU, Dropout, Identity or "
+        "Flatten",
     )
 
 
@@ -202,6 +205,11 @@ def decimate(weight: Tensor, shape: Sequence[int]) -> Tensor:
     decimation"; these indices are the custom of its ports, the authors' own are not published.
     """
     where = "decimate"
+    arguments.any_tensor(where, "weight", weight)
+    shape = [
+        check.integer(where, "shape", n)
+        for n in arguments.sequence(where, "shape", shape, "an integer for each axis of weight")
+    ]
     if len(shape) != weight.ndim or any(
         not 1 <= m <= n for m, n in zip(shape, weight.shape, strict=True)
     ):

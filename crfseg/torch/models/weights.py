@@ -19,13 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from crfseg import _check as check
+from crfseg.torch import _arguments as arguments
 
 from ._names import caffe_names, unwrapped
 from .deeplab_v1 import DeepLabV1
 from .vgg16 import decimate
 
-_UNREADABLE: Final = (
-    pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, TypeError, BadZipFile,
+# What torch.load and numpy.load raise for files of something else.
+UNREADABLE: Final = (
+    pickle.UnpicklingError, AttributeError, BadZipFile, EOFError, LookupError, RuntimeError,
+    TypeError, ValueError,
 )  # fmt: skip
 _CONTAINERS: Final = ("state_dict", "model_state_dict", "model")
 _PREPROCESSING: Final = ("caffe", "torchvision")
@@ -61,6 +64,7 @@ def load_weights(model: nn.Module, path: str | Path, *, preprocessing: str = "ca
             one that no layer takes; the sentence names the first.
     """
     where = "load_weights"
+    arguments.module(where, "model", model)
     check.choice(where, "preprocessing", preprocessing, _PREPROCESSING)
     file = _read(where, path)
     wanted = dict(model.state_dict())
@@ -71,7 +75,7 @@ def load_weights(model: nn.Module, path: str | Path, *, preprocessing: str = "ca
         names = caffe_names(wanted)
         if len(set(names.values())) < len(names):
             names = {name: name for name in wanted}  # a network without Caffe's names
-        found = _by_caffe_name(where, path, file)
+        found = _less_constants(where, path, _by_caffe_name(where, path, file), model)
     if preprocessing == "torchvision":
         found = _bridged(found, model)
     chosen = {}
@@ -107,6 +111,7 @@ def load_imagenet_weights(
             the sentence names the first.
     """
     where = "load_imagenet_weights"
+    arguments.module(where, "model", model)
     check.choice(where, "preprocessing", preprocessing, _PREPROCESSING)
     found = _by_caffe_name(where, path, _read(where, path))
     if preprocessing == "torchvision":
@@ -134,7 +139,20 @@ def to_caffe_input(
     With x = (rgb / 255 - m) / s and y = bgr - mean, W x + b = W' y + b' has W' = W / (255 s), its
     channels reversed, and b' = b + sum W (mean / 255 - m) / s. Exact but for the padded border, for
     a 0 of padding stands for m there and for Caffe's mean here.
+
+    Args:
+        weight: (n, 3, height, width), over red, green and blue.
+        bias: (n,).
+        means: of the network's blue, green and red.
+
+    Returns:
+        W', over blue, green and red, and b'.
     """
+    where = "to_caffe_input"
+    fits = arguments.tensor(where, "weight", weight).ndim == 4 and weight.shape[1] == 3
+    arguments.shape(where, "weight", weight, fits, "(n, 3, height, width)")
+    fits = arguments.tensor(where, "bias", bias).shape == weight.shape[:1]
+    arguments.shape(where, "bias", bias, fits, f"({len(weight)},)")
     mean, deviation = weight.new_tensor(_MEAN), weight.new_tensor(_DEVIATION)
     caffe_mean = weight.new_tensor(means).flip(0)
     scaled = weight / deviation[:, None, None]
@@ -155,7 +173,7 @@ def _read(where: str, path: str | Path) -> dict[str, Tensor]:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         expected = (
             "an archive of arrays, as numpy.savez() writes"
             if Path(path).suffix == ".npz"
@@ -193,6 +211,22 @@ def _by_caffe_name(where: str, path: str | Path, file: Mapping[str, Tensor]) -> 
             )
         found[name] = _Entry(key, file[key])
     return found
+
+
+def _less_constants(
+    where: str, path: str | Path, found: dict[str, _Entry], model: nn.Module
+) -> dict[str, _Entry]:
+    """Without the weights that the network has as numbers: those of Caffe's Scale layers."""
+    constants: Mapping[str, float] = getattr(model, "constants", {})
+    for name in constants.keys() & found.keys():
+        low, high = (float(bound) for bound in found[name].value.double().aminmax())
+        if not (math.isclose(low, high) and math.isclose(low, constants[name], rel_tol=1e-6)):
+            raise check.invalid(
+                where,
+                f"{path} has {found[name].key} from {low:.7g} to {high:.7g}; expected "
+                f"{constants[name]} everywhere",
+            )
+    return {name: entry for name, entry in found.items() if name not in constants}
 
 
 def _bridged(found: dict[str, _Entry], model: nn.Module) -> dict[str, _Entry]:

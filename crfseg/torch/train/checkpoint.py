@@ -4,27 +4,22 @@
 ``model`` in it is a state dict: ``crfseg.torch.models.load_weights`` reads checkpoints as they are.
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import torch
 from torch import nn
 
 from crfseg import io
+from crfseg.torch.models.weights import UNREADABLE
 
 from .options import Options
 
 _FORMAT: Final = 1
 # What may change when a run goes on; with "step", how long it takes as well.
 _FREE: Final = ("workers", "device", "save_every", "validate_every")
-_UNREADABLE: Final = (
-    pickle.UnpicklingError, AttributeError, BadZipFile, EOFError, LookupError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -44,7 +39,7 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: is no file; there is no run to resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path}: cannot be read as a checkpoint; expected one of a run"
         ) from error
@@ -53,13 +48,28 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
+def unit_of(path: Path) -> float:
+    """The unit of levels in which weights have been learning; 1 where a file does not say.
+
+    That other files are no weights is for who loads them to say.
+    """
+    try:
+        options = load(path)["options"]
+    except (OSError, ValueError):
+        return 1.0
+    unit: float = options["input_unit"]
+    return unit
+
+
 def check_same_run(path: Path, state: Mapping[str, Any], options: Options, n_pictures: int) -> None:
     """Refuse to go on with other options or pictures, which would be another run.
 
     Raises:
         ValueError: naming the first that differs.
     """
-    now, before = {**asdict(options), "pictures": n_pictures}, state["options"]
+    now = {**asdict(options), "pictures": n_pictures}
+    # What a run did not know of when it was saved, it did not do.
+    before = {**asdict(Options()), **state["options"]}
     names = [name for name in now if name not in (*_FREE, "iterations")]
     if options.schedule != "step":
         names.append("iterations")

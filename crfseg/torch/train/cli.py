@@ -15,10 +15,12 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from crfseg import cli
+from crfseg import _check as check
+from crfseg.cli import wording
 from crfseg.torch.crf import CRF
 from crfseg.torch.models import load_imagenet_weights, load_weights
 
+from . import checkpoint
 from .loop import CHECKPOINT, LOG, Event, fit
 from .networks import KINDS
 from .options import Options
@@ -51,6 +53,7 @@ _NUMBERS: Final = {
     "workers": "processes that read pictures",
     "save_every": "iterations between checkpoints",
 }
+_VALIDATION: Final = "val"
 _DEFAULT_CRF: Final = "by default as published with the network, else as in crfseg.refine"
 
 
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("crfseg: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     except (ImportError, OSError, TypeError, ValueError) as error:
-        cli.complain(error, options.debug)
+        wording.complain(error, options.debug)
         return 2
     return 0
 
@@ -84,12 +87,25 @@ def build_parser() -> argparse.ArgumentParser:
     add("--classes", type=int, metavar="N", help="by default the lines of classes.txt; VOC: 21")
     add("--width", type=int, default=64, help="channels of the first block (default %(default)s)")
     add("--train-list", default="train", metavar="NAME", help="list to train on (default train)")
-    add("--val-list", default="val", metavar="NAME", help="list to validate on (default val)")
+    add(
+        "--val-list",
+        default=_VALIDATION,
+        metavar="NAME",
+        help="list to validate on (default %(default)s, if there is one)",
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--weights", type=Path, metavar="FILE", help="of this network, to begin with"
     )
     weights.add_argument("--imagenet", type=Path, metavar="FILE", help="of VGG-16, to begin with")
+    stages = ", ".join(f"{kind.before} for {name}" for name, kind in KINDS.items() if kind.before)
+    weights.add_argument(
+        "--from",
+        dest="stage",
+        type=Path,
+        metavar="FILE",
+        help=f"of the network of the stage before ({stages}), to begin with",
+    )
     add(
         *("--preprocessing",),
         choices=("caffe", "torchvision"),
@@ -122,8 +138,16 @@ def _add_options(group: Any) -> None:
         "--input-unit",
         type=float,
         metavar="X",
-        help="levels; the first layer learns X^2 times slower (default: 1 with --weights or "
-        "--imagenet, else 64; say 64 for weights that this command trained from random ones)",
+        help="levels; the first layer learns X^2 times slower (default: 64 for random weights, "
+        "what checkpoints of --weights and --from were trained with, else 1)",
+    )
+    group.add_argument(
+        "--freeze",
+        dest="frozen",
+        nargs="+",
+        default=(),
+        metavar="MODULE",
+        help="modules that do not learn, such as trunk classifier behind --from of DeepLab's MSc",
     )
     group.add_argument("--no-mirror", dest="mirror", action="store_false", help="do not mirror")
     group.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
@@ -157,7 +181,7 @@ def train(options: argparse.Namespace) -> None:
     labels = {"num_classes": n_classes, "ignore_index": chosen.ignore_index}
     source = Pictures(options.data, options.train_list, **labels)
     validation = None
-    if has_list(options.data, options.val_list):
+    if options.val_list != _VALIDATION or has_list(options.data, options.val_list):
         validation = Pictures(options.data, options.val_list, **labels)
     torch.manual_seed(chosen.seed)
     model = _network(options, n_classes, chosen.input_unit)
@@ -177,6 +201,8 @@ def train(options: argparse.Namespace) -> None:
         )
     finally:
         bar.clear()
+    if validation is None:
+        print(f"{options.out / CHECKPOINT}: trained; not validated, for there is no val.txt")
 
 
 def _chosen(options: argparse.Namespace) -> Options:
@@ -185,23 +211,39 @@ def _chosen(options: argparse.Namespace) -> Options:
     crop = KINDS[options.model].crop if options.crop is None else options.crop
     unit = options.input_unit
     if unit is None:
-        unit = INPUT_UNIT if _is_random(options) else 1.0
-    return Options(**{**given, "crop": crop, "input_unit": unit})
+        begun = options.weights or options.stage
+        unit = INPUT_UNIT if _is_random(options) else checkpoint.unit_of(begun) if begun else 1.0
+    return Options(**{**given, "crop": crop, "input_unit": unit, "frozen": tuple(options.frozen)})
 
 
 def _network(options: argparse.Namespace, n_classes: int, input_unit: float) -> nn.Module:
     model = KINDS[options.model].make(num_classes=n_classes, width=options.width)
     if _is_random(options):
         scale_first_layers(model, input_unit)
-    if not options.resume and options.weights is not None:
-        load_weights(model, options.weights, preprocessing=options.preprocessing)
-    if not options.resume and options.imagenet is not None:
-        load_imagenet_weights(model, options.imagenet, preprocessing=options.preprocessing)
+    if not options.resume:
+        _load(options, model, n_classes)
     return model
 
 
+def _load(options: argparse.Namespace, model: Any, n_classes: int) -> None:
+    """The weights to begin with, if some are given."""
+    how = {"preprocessing": options.preprocessing}
+    if options.weights is not None:
+        load_weights(model, options.weights, **how)
+    if options.imagenet is not None:
+        load_imagenet_weights(model, options.imagenet, **how)
+    if options.stage is not None:
+        before = KINDS[options.model].before
+        if before is None:
+            staged = check.options(name for name, kind in KINDS.items() if kind.before)
+            raise ValueError(f"--from: {options.model} has no stage before it; expected {staged}")
+        coarser = KINDS[before].make(num_classes=n_classes, width=options.width)
+        load_weights(coarser, options.stage, **how)
+        model.initialize_from(coarser)
+
+
 def _is_random(options: argparse.Namespace) -> bool:
-    return options.weights is None and options.imagenet is None
+    return options.weights is None and options.imagenet is None and options.stage is None
 
 
 def _refinement(options: argparse.Namespace, model: nn.Module) -> Mapping[str, Any]:

@@ -15,6 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from crfseg import _check as check
+from crfseg import _fault as fault
+from crfseg.torch import _arguments as arguments
+from crfseg.torch.models._levels import check_levels
+
 from .options import Options
 
 _ORDER, _CROP = 0, 1  # what a generator is for
@@ -47,7 +52,7 @@ class Draws(Dataset[Any]):
         epoch, place = divmod(number, len(self._source))
         rng = np.random.default_rng((self._options.seed, _CROP, number))
         try:
-            sample = Sample(*self._source[int(self._permutation(epoch)[place])])
+            sample = opened(self._source, int(self._permutation(epoch)[place]))
         except (OSError, TypeError, ValueError, ImportError) as error:
             return error
         return drawn(sample, self._options, rng)
@@ -57,6 +62,43 @@ class Draws(Dataset[Any]):
             rng = np.random.default_rng((self._options.seed, _ORDER, epoch))
             self._epoch, self._order = epoch, rng.permutation(len(self._source))
         return self._order
+
+
+def opened(source: SampleSource, index: int) -> Sample:
+    """A picture with its labels.
+
+    Raises:
+        TypeError: if these are no tensors, or labels no integers.
+        ValueError: if levels are not in 0..255, or have another size than the labels.
+    """
+    sample = Sample(*source[index])
+    name = f"source[{index}]"
+    for part, tensor in zip(("levels", "labels"), sample, strict=True):
+        arguments.any_tensor("fit", f"{name} {part}", tensor)
+    if sample.labels.is_floating_point():
+        raise fault.wrong_dtype("fit", f"{name} labels", sample.labels.dtype, "integers")
+    if sample.levels.ndim != 3 or len(sample.levels) != 3:
+        raise fault.wrong_shape("fit", f"{name} levels", sample.levels.shape, "(3, H, W)")
+    if sample.labels.shape != sample.levels.shape[1:]:
+        expected = f"{tuple(sample.levels.shape[1:])}, that of the levels"
+        raise fault.wrong_shape("fit", f"{name} labels", sample.labels.shape, expected)
+    check_levels("fit", f"{name} levels", sample.levels)
+    return sample
+
+
+def check_classes(labels: Tensor, n_classes: int, ignore_index: int) -> None:
+    """Every label that counts is one of the network's classes.
+
+    Raises:
+        ValueError: if not.
+    """
+    wrong = (labels != ignore_index) & ((labels < 0) | (labels >= n_classes))
+    if wrong.any():
+        raise check.invalid(
+            "fit",
+            f"source has label {int(labels[wrong][0])}; expected 0 to {n_classes - 1}, for the "
+            f"network has {n_classes} classes, or {ignore_index} where there is none",
+        )
 
 
 def batches(source: SampleSource, options: Options, first: int) -> DataLoader[Any]:

@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crfseg import _check as check
+from crfseg.torch import _arguments as arguments
 
 from . import checkpoint
-from .draws import Sample, SampleSource, batches
+from .draws import Sample, SampleSource, batches, check_classes
 from .grids import grid
 from .networks import is_centred, network_input
 from .options import Options
 from .progress import Log
-from .rates import parameter_groups
+from .rates import freeze, parameter_groups
 from .schedules import factor
-from .validation import Scores, summary, validate
+from .validation import Scores, prepared, summary, validate
 
 _WHERE: Final = "fit"
 CHECKPOINT: Final = "checkpoint.pth"
@@ -68,11 +69,18 @@ def fit(
 
     Raises:
         OSError: if files cannot be read or written, or the folder has a run that is not resumed.
-        ValueError: if they hold something else, or the loss is no number any more.
+        TypeError: if ``source`` gives no tensors, or ``refine`` names no argument of refine.
+        ValueError: if files, levels, labels, scores or a value in ``refine`` are not as expected,
+            or the loss is no number any more.
     """
+    arguments.module(_WHERE, "model", model)
     options = Options() if options is None else options
+    if not isinstance(options, Options):
+        raise check.mistyped(_WHERE, f"options is {check.show(options)}; expected Options or None")
     if len(source) == 0:
         raise check.invalid(_WHERE, "source is empty; expected one picture at least")
+    if validation is not None:
+        prepared(model, validation, refine)  # to fail now, not after hours of training
     path = Path(folder) / CHECKPOINT
     run = _Run(model.to(options.device), crf, options, len(source))
     if resume:
@@ -115,6 +123,7 @@ class _Run:
     ) -> None:
         self._model, self._crf = model, crf
         self._options, self._n_pictures = options, n_pictures
+        self._still = freeze(model, options.frozen)
         groups = parameter_groups(model, options, crf)
         self._optimizer = torch.optim.SGD(groups, momentum=options.momentum)
         self._device = torch.device(options.device)
@@ -161,6 +170,8 @@ class _Run:
             raise batch
         for module in filter(None, (self._model, self._crf)):
             module.train()
+        for module in self._still:
+            module.eval()
         rate = factor(self._options, self.iteration)
         for group in self._optimizer.param_groups:
             group["lr"] = group["base"] * rate
@@ -180,6 +191,7 @@ class _Run:
 
     def _loss(self, batch: Sample) -> Tensor:
         scores = self._model(network_input(self._model, batch.levels))
+        check_classes(batch.labels, scores.shape[1], self._options.ignore_index)
         where = grid(scores, batch.labels, is_centred=is_centred(self._model))
         if self._crf is None:
             labels = where.at_points(batch.labels)

@@ -12,10 +12,11 @@ from crfseg.torch.models import DeepLabV1, deeplab_v1, fcn, segnet, unet
 
 
 class Kind(NamedTuple):
-    """A constructor, and the crops that it was trained with or that suit it."""
+    """A constructor, the crops that it was trained with or that suit it, and the stage before."""
 
-    make: Callable[..., nn.Module]
+    make: Callable[..., Any]
     crop: int
+    before: str | None = None
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -23,10 +24,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "deeplab-4x4": Kind(partial(deeplab_v1, "4x4"), 306),
     "deeplab-7x7": Kind(partial(deeplab_v1, "7x7"), 306),
     "deeplab-4x4-dilated": Kind(partial(deeplab_v1, "4x4-dilated"), 306),
-    "deeplab-msc-largefov": Kind(partial(deeplab_v1, msc=True), 321),
+    "deeplab-msc-largefov": Kind(partial(deeplab_v1, msc=True), 321, "deeplab-largefov"),
     "fcn-32": Kind(partial(fcn, 32), 321),
-    "fcn-16": Kind(partial(fcn, 16), 321),
-    "fcn-8": Kind(partial(fcn, 8), 321),
+    "fcn-16": Kind(partial(fcn, 16), 321, "fcn-32"),
+    "fcn-8": Kind(partial(fcn, 8), 321, "fcn-16"),
     "fcn-8-at-once": Kind(partial(fcn, 8, at_once=True), 321),
     "segnet": Kind(segnet, 320),
     "unet": Kind(partial(unet, padding=True), 320),

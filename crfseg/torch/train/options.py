@@ -30,6 +30,8 @@ class Options:
         weight_decay: of weights.
         classifier_factor: the layers that give the scores learn so much faster.
         classifier: names of the modules that give the scores; None: as in ``crfseg.torch.models``.
+        frozen: names of modules that do not learn, as ("trunk", "classifier") do not in DeepLab's
+            multi-scale networks. Their dropout goes on, their batch normalisation does not.
         crf_rate: of learning of the CRF layer, if there is one; its parameters do not decay.
         input_unit: the first layer learns as if it saw levels in this unit, that is unit^2 times
             slower; 64 for networks that began with random weights, see ``scale_first_layers``.
@@ -55,6 +57,7 @@ class Options:
     weight_decay: float = 5e-4
     classifier_factor: float = 10.0
     classifier: tuple[str, ...] | None = None
+    frozen: tuple[str, ...] = ()
     crf_rate: float = 0.001
     input_unit: float = 1.0
     crop: int = 321
@@ -80,7 +83,17 @@ class Options:
         check.non_negative(_WHERE, "weight_decay", self.weight_decay)
         check.choice(_WHERE, "schedule", self.schedule, SCHEDULES)
         check.flag(_WHERE, "mirror", self.mirror)
+        _check_names("frozen", self.frozen)
+        if self.classifier is not None:
+            _check_names("classifier", self.classifier)
         _check_device(self.device)
+
+
+def _check_names(option: str, names: object) -> None:
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise check.mistyped(
+            _WHERE, f"{option} is {check.show(names)}; expected a tuple of names of modules"
+        )
 
 
 def _check_device(name: str) -> None:

@@ -6,7 +6,7 @@ learn ten times as fast (weights x 10, biases x 20).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -17,12 +17,12 @@ from crfseg import _check as check
 from .options import Options
 
 _WHERE: Final = "fit"
-# Of the networks of crfseg.torch.models: DeepLab and its branches, FCN, U-Net; SegNet.
-_SCORES: Final = re.compile(
-    r"(.*\.)?(fc8|score|score_fr|score_pool\d|\w+_ms|decoder\.4\.conv1_1_D)"
-)
-# Layers that see the image itself.
-_FIRST: Final = re.compile(r"(.*\.)?(trunk\.conv1_1|data_conv|encoder\.0\.conv1_1|down\.0\.conv1)")
+# Of the networks of crfseg.torch.models: DeepLab, FCN, U-Net; SegNet. Scores of DeepLab's branches
+# are not among them: in the authors' network definitions they learn as the layers before.
+_SCORES: Final = re.compile(r"(.*\.)?(fc8|score|score_fr|score_pool\d|decoder\.4\.conv1_1_D)")
+# Layers that see the image itself. Not data_conv: its first weights are made for levels.
+_FIRST: Final = re.compile(r"(.*\.)?(trunk\.conv1_1|encoder\.0\.conv1_1|down\.0\.conv1)")
+_STATISTICS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INPUT_UNIT: Final = 64.0  # levels; a power of two scales without rounding
 
 
@@ -55,6 +55,24 @@ def parameter_groups(
     return groups
 
 
+def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Parameters of these modules require no gradient from here on.
+
+    Returns:
+        Their batch normalisations, which learn in training mode, gradients or not.
+
+    Raises:
+        ValueError: if a module is not there, or nothing is left to learn.
+    """
+    frozen = [part for name in names for part in _module(model, "frozen", name).modules()]
+    for part in frozen:
+        for parameter in part.parameters(recurse=False):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise check.invalid(_WHERE, f"frozen is {check.show(tuple(names))}, which is all of model")
+    return [part for part in frozen if isinstance(part, _STATISTICS)]
+
+
 @torch.no_grad()
 def scale_first_layers(model: nn.Module, unit: float = INPUT_UNIT) -> None:
     """Make random weights, which are meant for inputs of a deviation near 1, ones for levels.
@@ -66,6 +84,7 @@ def scale_first_layers(model: nn.Module, unit: float = INPUT_UNIT) -> None:
     Raises:
         ValueError: if no layer is known to see the image, by its name.
     """
+    unit = check.positive("scale_first_layers", "unit", unit)
     for name in _first_layers(model):
         weight = model.get_submodule(name).weight
         weight.mul_(1 / unit)  # type: ignore[operator]
@@ -73,17 +92,25 @@ def scale_first_layers(model: nn.Module, unit: float = INPUT_UNIT) -> None:
 
 def score_layers(model: nn.Module, options: Options) -> frozenset[str]:
     """Names of the modules that give scores."""
-    layers = dict(model.named_modules())
     if options.classifier is not None:
         for name in options.classifier:
-            if name not in layers:
-                raise check.invalid(
-                    _WHERE, f"classifier has {check.show(name)}, which model has no module of"
-                )
+            _module(model, "classifier", name)
         return frozenset(options.classifier)
-    return _matching(
-        layers, _SCORES, "gives scores", "options.classifier, their names, or classifier_factor=1"
-    )
+    expected = "options.classifier, their names, or classifier_factor=1"
+    return _matching(dict(model.named_modules()), _SCORES, "gives scores", expected)
+
+
+def _module(model: nn.Module, option: str, name: str) -> nn.Module:
+    """Of a name that an option has."""
+    found = dict(model.named_modules()).get(name)
+    if found is None:
+        parts = check.options(part for part, _ in model.named_children())
+        raise check.invalid(
+            _WHERE,
+            f"{option} has {check.show(name)}, which model has no module of; expected {parts}, or "
+            "a module in them",
+        )
+    return found
 
 
 def _first_layers(model: nn.Module) -> frozenset[str]:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import crfseg
+from crfseg import _check as check
 from crfseg.metrics import Confusion
+from crfseg.torch.models._refinement import checked_refinement
 
-from .draws import Sample, SampleSource
+from .draws import SampleSource, opened
 from .networks import full_scores
 
 Scores = dict[str, Confusion]
@@ -37,15 +39,20 @@ def validate(
 
     Returns:
         Counts under "network", under "refine", and under "layer" if there is one.
+
+    Raises:
+        TypeError: if ``refine`` names no argument of refine.
+        ValueError: if there are no pictures, or their levels or labels, the network's scores or a
+            value in ``refine`` are not as expected.
     """
-    arguments = chosen_refinement(model, refine)
+    arguments = prepared(model, source, refine)
     modes = [(module, module.training) for module in (model, crf) if module is not None]
     found: Scores = {}
     try:
         for module, _ in modes:
             module.eval()
         for index in range(len(source)):
-            levels, labels = Sample(*source[index])
+            levels, labels = opened(source, index)
             for name, predicted in _predictions(model, crf, levels, arguments).items():
                 counts = found.setdefault(name, Confusion(len(predicted), ignore_index))
                 counts.add(predicted.argmax(0).numpy(), labels.numpy())
@@ -53,6 +60,17 @@ def validate(
         for module, was_training in modes:
             module.train(was_training)
     return found
+
+
+def prepared(
+    model: nn.Module, source: SampleSource, refine: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """Arguments of ``crfseg.refine``, checked before a network runs."""
+    if len(source) == 0:
+        raise check.invalid(
+            "validate", "there are no pictures to validate on; expected one at least"
+        )
+    return checked_refinement("validate", "refine", chosen_refinement(model, refine))
 
 
 def chosen_refinement(model: nn.Module, refine: Mapping[str, Any] | None) -> Mapping[str, Any]:

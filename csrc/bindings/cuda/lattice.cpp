@@ -46,12 +46,14 @@ std::shared_ptr<cuda::Lattice> of_features(
                stream, allocator);
 }
 
-std::shared_ptr<cuda::Lattice> of_pixels(
-    Address channels, int channel_type, int n_channels, std::int64_t n_items, std::int64_t height,
-    std::int64_t width, const HostFloats& inverse_sigmas, const HostFloats& lo,
-    const HostFloats& hi, int side, std::vector<int> fill, int passes, std::int64_t max_bytes,
-    std::int64_t room_for_rows, std::int64_t room_for_vertices, int device, Address stream,
-    const std::optional<Allocator>& allocator) {
+std::shared_ptr<cuda::Lattice> of_pixels(Address channels, int channel_type, int n_channels,
+                                         std::int64_t n_items, std::int64_t height,
+                                         std::int64_t width, const HostFloats& inverse_sigmas,
+                                         const HostFloats& lo, const HostFloats& hi, int side,
+                                         std::vector<int> fill, int passes, std::int64_t max_bytes,
+                                         std::int64_t room_for_rows, std::int64_t room_for_vertices,
+                                         int device, Address stream,
+                                         const std::optional<Allocator>& allocator) {
   expect(channel_type >= 0 && channel_type <= 2, "unknown type of channels");
   expect(inverse_sigmas.size() == 2 + n_channels && n_channels <= 14,
          "expected one sigma per feature, 2 to 16");
