@@ -73,6 +73,7 @@ struct LatticeView {
     return is_repeated ? tile / tiling.per_item : 0;
   }
   CRFSEG_HD_MEMBER std::int64_t n_copies() const { return is_repeated ? tiling.n_items : 1; }
+  CRFSEG_HD_MEMBER std::int64_t built_slots() const { return tiling.n_slots() / n_copies(); }
   // Vertices and full runs, at most.
   CRFSEG_HD_MEMBER std::int64_t most_runs() const { return n_vertices + n_rows / run_length; }
   CRFSEG_HD_MEMBER std::int64_t all_rows() const { return n_rows * n_copies(); }

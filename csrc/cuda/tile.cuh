@@ -31,10 +31,8 @@ CRFSEG_DEVICE Quad operator*(float a, Quad b) { return all_of(a) * b; }
 // A tile of values that a block holds, in shared memory or in that of the device.
 struct TileValues {
   float* rows;  // (slots, stride)
-  int stride;   // four times an odd number, so that threads next to each other meet other banks
+  int stride;
 };
-
-CRFSEG_HD int tile_stride(int width) { return width / 4 % 2 == 0 ? width + 4 : width; }
 
 // partial: rows of the tile's lattice get its sums. scale: (built slots) or null.
 CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile,

@@ -14,11 +14,15 @@ class Values {
 
   // Where tiles put their sums.
   float* partial() const { return partial_.data(); }
-  // Adds them up and blurs them, unless *skip; `transpose` takes the axes in reverse. Where the
-  // result is.
+  // Adds them up, blurs them, mixes rows by a matrix (n_labels, width): unless *skip. Each says
+  // where the result is. `transpose` takes the axes in reverse.
+  const float* add_up(const std::uint32_t* skip, Stream stream);
+  const float* blur_sums(bool transpose, const std::uint32_t* skip, Stream stream);
   const float* blur(bool transpose, const std::uint32_t* skip, Stream stream);
-  // Mixes what was blurred by a matrix (n_labels, width).
-  const float* mix(const float* matrix, int n_labels, const std::uint32_t* skip, Stream stream);
+  const float* mix(const float* rows, const float* matrix, int n_labels, const std::uint32_t* skip,
+                   Stream stream);
+  // Leaves the result to the caller, and takes new room for the next.
+  Array<float> take(const Allocate& allocate);
 
   std::int64_t nbytes() const;
 
