@@ -59,10 +59,37 @@ CRFSEG_DEVICE TileValues room_of_block(const TilePass& pass, unsigned char* shar
   return {pass.room + block_index() * pass.tiling.size() * stride, stride};
 }
 
+// own(slot, label) = value(point, label): threads side by side take slots side by side, as images
+// lie. Slots without a point, and padding, get what is said.
+template <class F>
+CRFSEG_DEVICE void read_tile(const TilePass& pass, std::int64_t tile, const TileValues& own,
+                             float padding, F&& value) {
+  const int slots = pass.tiling.size();
+  for (int i = thread_index(); i < slots * pass.width; i += block_size()) {
+    const int slot = i % slots, label = i / slots;
+    const std::int64_t point = pass.tiling.point(tile, slot);
+    float found = label < pass.n_labels ? 0.0F : padding;
+    if (point >= 0 && label < pass.n_labels) found = value(point, label);
+    own.rows[slot * own.stride + label] = found;
+  }
+}
+
+// out(item, label, point) = value(slot, label).
+template <class F>
+CRFSEG_DEVICE void write_tile(const Tiling& tiling, std::int64_t tile, int n_labels,
+                              const BatchView<float>& out, F&& value) {
+  for (int i = thread_index(); i < tiling.size() * n_labels; i += block_size()) {
+    const int slot = i % tiling.size(), label = i / tiling.size();
+    const std::int64_t point = tiling.point(tile, slot);
+    if (point >= 0) out(tile / tiling.per_item, label, point) = value(slot, label);
+  }
+}
+
 CRFSEG_DEVICE void splat_terms(const TilePass& pass, std::int64_t tile, const TileValues& own) {
   for (int k = 0; k < pass.n_terms; ++k) {
     const TermView& term = pass.terms[k];
-    splat_tile(term.lattice, tile, own, pass.width, term.splat_scale, term.partial);
+    splat_tile(term.lattice, tile, own.rows, own.stride, pass.width, term.splat_scale,
+               term.partial);
   }
 }
 

@@ -34,10 +34,10 @@ struct TileValues {
   int stride;
 };
 
-// partial: rows of the tile's lattice get its sums. scale: (built slots) or null.
-CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile,
-                              const TileValues& values, int width, const float* scale,
-                              float* partial) {
+// values: (slots, stride) of the tile. partial: rows of its lattice get its sums. scale: (built
+// slots) or null.
+CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile, const float* values,
+                              int stride, int width, const float* scale, float* partial) {
   const std::int64_t built = lattice.built_tile(tile);
   const int slots = lattice.tiling.size(), corners = lattice.dim + 1, quads = width / 4;
   const std::int64_t first = built * slots * corners, first_row = lattice.row_begin[built];
@@ -54,7 +54,7 @@ CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile,
       const int slot = lattice.entry_slot[first + entry];
       float weight = lattice.entry_weight[first + entry];
       if (scale != nullptr) weight *= scale[built * slots + slot];
-      sum = sum + weight * load_quad(values.rows + slot * values.stride + 4 * quad);
+      sum = sum + weight * load_quad(values + slot * stride + 4 * quad);
     }
     store_quad(out + std::int64_t{row} * width + 4 * quad, sum);
   }

@@ -12,6 +12,14 @@ namespace crfseg {
 namespace cuda {
 namespace {
 
+CRFSEG_KERNEL splat_slots(CRFSEG_CONSTANT LatticeView lattice, int width, const float* rows,
+                          const float* scale, float* partial) {
+  const Tiling& tiling = lattice.tiling;
+  for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
+    splat_tile(lattice, tile, rows + tile * tiling.size() * width, width, width, scale, partial);
+  }
+}
+
 // Sums of runs of rows. The one run of a vertex is its value; else they go where the first row of
 // the run was, for sum_heavy.
 CRFSEG_KERNEL sum_runs(CRFSEG_CONSTANT LatticeView lattice, int width, float* partial,
@@ -122,6 +130,11 @@ Values::Values(const Lattice& lattice, int width, const Allocate& allocate)
 
 std::int64_t Values::nbytes() const {
   return partial_.nbytes() + rows_.nbytes() + others_.nbytes();
+}
+
+void Values::splat(const float* rows, const float* scale, Stream stream) {
+  CRFSEG_LAUNCH(splat_slots, blocks_of(view_.tiling.n_tiles()), block_threads, 0, stream, view_,
+                width_, rows, scale, partial_.data());
 }
 
 const float* Values::blur(bool transpose, const std::uint32_t* skip, Stream stream) {

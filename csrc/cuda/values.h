@@ -14,6 +14,8 @@ class Values {
 
   // Where tiles put their sums.
   float* partial() const { return partial_.data(); }
+  // Splats rows (slots, width), times `scale` of the slots that were built, or null.
+  void splat(const float* rows, const float* scale, Stream stream);
   // Adds them up, blurs them, mixes rows by a matrix (n_labels, width): unless *skip. Each says
   // where the result is. `transpose` takes the axes in reverse.
   const float* add_up(const std::uint32_t* skip, Stream stream);
