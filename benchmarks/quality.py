@@ -161,27 +161,27 @@ def measure(set_name: str, items: Iterable[Segmentation]) -> list[Quality]:
 
 
 def measure_volume(path: Path) -> list[Quality]:
-    """The volume's baseline and the three ways to refine it."""
+    """The volume's baseline and the ways to refine it."""
     volume = volumes.read_volume(path)
-    words, given = (
-        in_words(VOLUME_PARAMETERS),
-        (volume, VOLUME_PARAMETERS, REFERENCE_ITERATIONS),
-    )
-    runs = {
-        (BASELINE, BASELINE): lambda: volume.probs.argmax(0),
-        (PEER, words): lambda: volumes.pydensecrf2(*given),
-        ("crfseg", words): lambda: volumes.crfseg(*given, "fast"),
-        ("crfseg fine", words): lambda: volumes.crfseg(*given, "fine"),
+    words = in_words(VOLUME_PARAMETERS)
+    given = (volume, VOLUME_PARAMETERS, REFERENCE_ITERATIONS)
+    features = volumes.features(volume, VOLUME_PARAMETERS)
+    runs: dict[tuple[str, str], Callable[[], NDArray[Any]]] = {
+        (BASELINE, BASELINE): lambda: volume.probs,
+        (PEER, words): lambda: volumes.pydensecrf2(*given, features),
+        ("crfseg", words): lambda: volumes.crfseg(*given, "fast", None),
+        ("crfseg fine", words): lambda: volumes.crfseg(*given, "fine", None),
+        ("crfseg", DEFAULTS): lambda: np.asarray(refine(volume.probs, volume.channels)),
     }
     rows = []
     for (name, parameters), run in runs.items():
         start = time.perf_counter()
-        labels = run()
+        labels = run().argmax(0)
         ms = 1e3 * (time.perf_counter() - start)
         confusion = Confusion(len(volume.probs), None).add(labels, volume.target)
         scores = {f"dice_{k}": v for k, v in volumes.dice(labels, volume.target).items()}
         scores |= {"miou": 100 * confusion.mean_iou(), "accuracy": 100 * confusion.pixel_accuracy()}
-        iterations = 0 if name == BASELINE else REFERENCE_ITERATIONS
+        iterations = {BASELINE: 0, DEFAULTS: ITERATIONS}.get(parameters, REFERENCE_ITERATIONS)
         rows.append(Quality(volume.name, 1, name, parameters, iterations, ms, **scores))
     return rows
 
@@ -200,7 +200,7 @@ def shown(row: Quality) -> str:
 def measured(set_name: str, data: Path, every: int) -> Iterator[Quality]:
     """The rows of a set."""
     if set_name == VOLUMES:
-        for path in sorted((data / VOLUMES).glob("*.npz")):
+        for path in volumes.paths(data):
             yield from measure_volume(path)
     else:
         yield from measure(set_name, SETS[set_name](data, every))

@@ -29,6 +29,11 @@ class Volume:
     target: NDArray[np.uint8]
 
 
+def paths(data: Path) -> list[Path]:
+    """Of all volumes in a folder with ``brats3d``."""
+    return sorted((data / "brats3d").glob("*.npz"))
+
+
 def read_volume(path: Path) -> Volume:
     """From an archive with image, prob (of all classes but the first), label and mask."""
     with np.load(path) as arrays:
@@ -44,39 +49,46 @@ def read_volume(path: Path) -> Volume:
 
 
 def features(volume: Volume, parameters: Parameters) -> tuple[Floats, Floats]:
-    """(N, 3) and (N, 3 + K): positions, and positions with intensities, over their sigmas."""
+    """(N, 3) and (N, 3 + K): x, y, z, and x, y, z with intensities, over their sigmas."""
     (sigma, _), (sigma_xyz, sigma_level, _) = parameters
-    positions = np.indices(volume.target.shape, np.float32).reshape(3, -1).T
+    positions = np.indices(volume.target.shape, np.float32)[::-1].reshape(3, -1).T
     levels = volume.channels.reshape(len(volume.channels), -1).T.astype(np.float32)
     both = np.hstack([positions / np.float32(sigma_xyz), levels / np.float32(sigma_level)])
     return np.ascontiguousarray(positions / np.float32(sigma)), both
 
 
-def crfseg(volume: Volume, parameters: Parameters, iterations: int, accuracy: str) -> Any:
-    """(D0, D1, D2) labels."""
+def crfseg(
+    volume: Volume, parameters: Parameters, iterations: int, accuracy: str, threads: int | None
+) -> Floats:
+    """(C, D0, D1, D2) marginals."""
     import crfseg as library
 
-    spatial, both = features(volume, parameters)
-    terms = [
-        library.Features(spatial, weight=parameters.spatial[1]),
-        library.Features(both, weight=parameters.bilateral[2]),
-    ]
-    unary = library.unary_from_probs(volume.probs)
-    found = library.DenseCRF(unary, terms, accuracy=accuracy).infer(iterations)
-    return found.labels.reshape(volume.target.shape)
+    q: Floats = library.refine(
+        volume.probs,
+        volume.channels,
+        kind="probs",
+        spatial=parameters.spatial,
+        bilateral=parameters.bilateral,
+        iterations=iterations,
+        accuracy=accuracy,
+        threads=threads,
+    )
+    return q
 
 
-def pydensecrf2(volume: Volume, parameters: Parameters, iterations: int) -> Any:
-    """(D0, D1, D2) labels."""
+def pydensecrf2(
+    volume: Volume, parameters: Parameters, iterations: int, given: tuple[Floats, Floats]
+) -> Floats:
+    """(C, D0, D1, D2) marginals, the ``features`` being there already."""
     densecrf = import_module("pydensecrf.densecrf")
     unary_from_softmax = import_module("pydensecrf.utils").unary_from_softmax
-    spatial, both = features(volume, parameters)
+    spatial, both = (np.ascontiguousarray(each.T) for each in given)
     crf = densecrf.DenseCRF(volume.target.size, len(volume.probs))
     crf.setUnaryEnergy(unary_from_softmax(volume.probs))
-    crf.addPairwiseEnergy(np.ascontiguousarray(spatial.T), compat=parameters.spatial[1])
-    crf.addPairwiseEnergy(np.ascontiguousarray(both.T), compat=parameters.bilateral[2])
+    crf.addPairwiseEnergy(spatial, compat=parameters.spatial[1])
+    crf.addPairwiseEnergy(both, compat=parameters.bilateral[2])
     q = np.array(crf.inference(iterations))
-    return q.argmax(0).reshape(volume.target.shape)
+    return q.reshape(volume.probs.shape)
 
 
 def dice(prediction: NDArray[Any], target: NDArray[np.uint8]) -> dict[str, float]:

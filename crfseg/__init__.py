@@ -5,6 +5,7 @@
 ``crfseg.torch``, imported on its own, is the differentiable layer for PyTorch.
 """
 
+from . import cams, labels, presets
 from ._info import info
 from ._native import core, get_num_threads, set_num_threads
 from .cache import clear_cache, set_cache_limit
@@ -12,6 +13,7 @@ from .compatibility import Potts
 from .crf import DenseCRF
 from .lattice import Lattice
 from .pairwise import Bilateral, Features, Gaussian
+from .points import refine_points
 from .refine import CUSTOMARY, refine
 from .solvers import FrankWolfe, MeanField
 from .unary import unary_from_labels, unary_from_logits, unary_from_probs
@@ -33,10 +35,14 @@ __all__ = [
     "MeanField",
     "Potts",
     "__version__",
+    "cams",
     "clear_cache",
     "get_num_threads",
     "info",
+    "labels",
+    "presets",
     "refine",
+    "refine_points",
     "set_cache_limit",
     "set_num_threads",
     "unary_from_labels",

@@ -51,8 +51,7 @@ class Lattice:
     ) -> None: ...
     @staticmethod
     def of_pixels(
-        height: int,
-        width: int,
+        grid: Sequence[int],
         image: NDArray[Any] | None,
         inverse_sigmas: NDArray[np.float32],
         fill: Sequence[int],
@@ -60,7 +59,10 @@ class Lattice:
         threads: int,
         max_bytes: int,
     ) -> Lattice:
-        """Features x, y and channels of a C-contiguous (H, W, K) image, times inverse sigmas."""
+        """Features x, y (, z) and channels of a C-contiguous image, times inverse sigmas.
+
+        ``grid``: (H, W), or (D, H, W) of a volume; the image is (*grid, K).
+        """
     @property
     def n_points(self) -> int: ...
     @property

@@ -20,6 +20,8 @@ NEGATIVE_TOLERANCE = 1e-6
 """How far below 0 (or above 1) rounding may carry a probability."""
 
 _AXES = {"C": "label", "H": "row", "W": "column", "K": "channel", "N": "item"}
+_AXES |= {"D": "slice", "P": "point"}
+_ONE_CALL = ("refine", "refine_points")
 
 
 def place(index: Sequence[int], axes: str) -> str:
@@ -39,7 +41,7 @@ def _index(flat: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _axes(array: NDArray[Any]) -> str:
     """Names of the axes of (C, *spatial) scores, where they have names."""
-    return "CHW" if array.ndim == 3 else ""
+    return {2: "CP", 3: "CHW", 4: "CDHW"}.get(array.ndim, "")
 
 
 def _label_axes(array: NDArray[Any]) -> str:
@@ -69,7 +71,7 @@ def probabilities(
     if not np.isfinite(probs).all():
         return non_finite(where, name, probs, _axes(probs))
     values = probs.astype(np.float32, copy=False)
-    if where == "refine" and len(values) == 1:
+    if where in _ONE_CALL and len(values) == 1:
         return _one_probability(where, name, values)
     if _are_log_probabilities(values):
         return invalid(
@@ -82,6 +84,39 @@ def probabilities(
         found = f"{name} has {show(values[lowest])} at {place(lowest, _axes(values))}"
         return invalid(where, f"{found}; expected {_what_else(where, guessed)}")
     return _wrong_sum(where, name, values, guessed)
+
+
+def scores(where: str, name: str, values: NDArray[Any]) -> ValueError:
+    """What makes (C, *spatial) scores of kind "scores" none: NaN, infinity, or one below 0."""
+    if not np.isfinite(values).all():
+        return non_finite(where, name, values, _axes(values))
+    lowest = _index(values.argmin(), values.shape)
+    found = f"{name} has {show(values[lowest])} at {place(lowest, _axes(values))}"
+    return invalid(
+        where, f"{found}; expected scores of at least 0 (scores before softmax need kind='logits')"
+    )
+
+
+def are_probabilities(logits: NDArray[Any]) -> bool:
+    """Whether (C, *spatial) logits are out of a softmax; the first column nearly always tells."""
+    return _is_simplex(logits[..., :1]) and _is_simplex(logits)
+
+
+def _is_simplex(values: NDArray[Any]) -> bool:
+    if not values.min() >= 0:
+        return False
+    off = np.abs(values.sum(axis=0, dtype=np.float64) - 1.0)
+    return bool(off.max() <= SUM_TOLERANCE)
+
+
+def not_logits(where: str, name: str) -> ValueError:
+    """A softmax over probabilities leaves next to nothing of them."""
+    return invalid(
+        where,
+        f"{name} holds probabilities (at least 0, and they sum to 1) and kind is 'logits'; "
+        "expected scores before softmax, or kind='probs' (a second softmax would even them out), "
+        "or for masks kind='mask' with confidence=",
+    )
 
 
 def _wrong_sum(where: str, name: str, values: NDArray[Any], guessed: bool) -> ValueError | None:
@@ -105,9 +140,9 @@ def are_swapped(x: NDArray[Any], image: NDArray[Any], kind: str) -> bool:
 
     Looks at a sample of the pixels: this is asked before anything is known to be wrong.
     """
-    if kind != "logits":
+    if kind not in ("logits", "scores"):
         return not _sum_to_one(x) and (_sum_to_one(image) or _are_logits_beside(image, x))
-    # Any floats are logits, so the image must be none, whatever image_range says.
+    # Any floats may be these, so the image must be none, whatever image_range says.
     return min(image.shape) > MOST_DIMENSIONS and _are_logits_beside(image, x)
 
 
@@ -153,7 +188,7 @@ def one_logit(where: str, name: str, shape: Sequence[int]) -> ValueError:
 
 
 def _one_label(where: str) -> str:
-    instead = "kind='mask'" if where == "refine" else "unary_from_probs(np.stack([1 - p, p]))"
+    instead = "kind='mask'" if where in _ONE_CALL else "unary_from_probs(np.stack([1 - p, p]))"
     return (
         "a softmax over one label is always 1; expected two labels or more, or for a sigmoid's "
         f"output p, the foreground probability, {instead}"
@@ -168,19 +203,19 @@ def _are_log_probabilities(values: NDArray[Any]) -> bool:
 
 
 def _say_logits(where: str, name: str) -> str:
-    if where == "refine":
+    if where in _ONE_CALL:
         return "pass kind='logits'"
     return f"pass np.exp({name})" if where != "unary_from_probs" else "use unary_from_logits"
 
 
 def _what_else(where: str, guessed: bool) -> str:
     expected = "probabilities of at least 0 that sum to 1 within 0.01 at every point"
-    if where != "refine":
+    if where not in _ONE_CALL:
         return expected
     if guessed:
         return (
             f"{expected}, or kind='logits' for scores before softmax, 'mask' for foreground "
-            "probabilities, as sigmoids are"
+            "probabilities, as sigmoids are, 'scores' for others of at least 0"
         )
     return f"{expected} (scores before softmax need kind='logits')"
 
@@ -211,7 +246,7 @@ def label_range(
     at = _first(bad)
     value = int(labels[at])
     expected = f"expected 0 to {n_labels - 1}"
-    if where in ("refine", "unary_from_labels"):
+    if where in (*_ONE_CALL, "unary_from_labels"):
         expected += f", or ignore_index={value} if it marks points without a label"
     return invalid(
         where, f"{name} has label {value} at {place(at, _label_axes(labels))}; {expected}"
@@ -337,7 +372,7 @@ def image_range(
         return invalid(where, f"{found}; expected values within image_range={wanted}")
     hint = "pass image_range=(lo, hi) for another range"
     if low < 0:
-        hint = "it looks mean-subtracted: undo that (* std + mean), or pass image_range=(lo, hi)"
+        hint = "it looks mean-subtracted: pass mean= and std=, or image_range=(lo, hi)"
     elif high <= 255:
         hint = "pass image_range=(0, 255) if these are levels of 0 to 255"
     return invalid(where, f"{found}; expected 0 to 1 for a float image ({hint})")

@@ -154,7 +154,7 @@ def ambiguous_layout(
 
 
 def mismatched_sizes(
-    where: str, shape: Sequence[int], layout: str, size: tuple[int, int]
+    where: str, shape: Sequence[int], layout: str, size: Sequence[int]
 ) -> ValueError:
     """The sizes of x and image differ in a way that no upsampling explains."""
     height, width = shape[layout.index("H")], shape[layout.index("W")]
@@ -165,9 +165,7 @@ def mismatched_sizes(
     )
 
 
-def swapped_sizes(
-    where: str, shape: Sequence[int], layout: str, size: tuple[int, int]
-) -> ValueError:
+def swapped_sizes(where: str, shape: Sequence[int], layout: str, size: Sequence[int]) -> ValueError:
     """The scores would fit, or lead to the image by a whole stride, the other way round."""
     other = dict(zip(layout, shape, strict=True))
     other["H"], other["W"] = other["W"], other["H"]
@@ -199,15 +197,16 @@ def channels_first(where: str, shape: Sequence[int], name: str, image: Sequence[
 
 def grey_batch(where: str, shape: Sequence[int], image: Sequence[int]) -> ValueError:
     """One grey image for every item, which reads as one image of many channels."""
+    volume = ", or layout='DHW' for a volume" if tuple(shape) == tuple(image) else ""
     return invalid(
         where,
         f"x has shape {tuple(shape)} and image has shape {tuple(image)}, like a batch of grey "
-        f"images without channels; expected shape {(*image, 1)}: image[..., None]",
+        f"images without channels; expected shape {(*image, 1)}: image[..., None]{volume}",
     )
 
 
 def other_layout(
-    where: str, shape: Sequence[int], layout: str, other: str, size: tuple[int, int]
+    where: str, shape: Sequence[int], layout: str, other: str, size: Sequence[int]
 ) -> ValueError:
     """The layout that was given does not fit, but another one does."""
     hint = ""
@@ -223,7 +222,7 @@ def other_layout(
 def unclear_stride(
     where: str,
     shape: Sequence[int],
-    size: tuple[int, int],
+    size: Sequence[int],
     layouts: Sequence[str],
     *,
     fits_both: bool,
@@ -239,7 +238,7 @@ def unclear_stride(
     )
 
 
-def not_upsampled(where: str, shape: Sequence[int], kind: str, size: tuple[int, int]) -> ValueError:
+def not_upsampled(where: str, shape: Sequence[int], kind: str, size: Sequence[int]) -> ValueError:
     """Labels and hard masks have no values in between."""
     reason = "labels are not upsampled, only scores are"
     if kind == "mask":
@@ -280,6 +279,14 @@ def two_models(where: str, name: str) -> ValueError:
     return invalid(
         where,
         f"pairwise replaces spatial and bilateral, but {name} was given as well; expected one",
+    )
+
+
+def scaled_terms(where: str, scale: float) -> ValueError:
+    """scale= beside pairwise=, whose sigmas it does not know to be of positions."""
+    return invalid(
+        where,
+        f"scale is {show(scale)} but pairwise was given; expected terms with sigmas of that scale",
     )
 
 

@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: MIT
 """What refine() does with each item of a batch, and on which threads."""
 
+import math
 from collections.abc import Callable
 from copy import copy
 from typing import NamedTuple
 
 from . import _memory as memory
 from ._crew import between_iterations, n_side_by_side, share_out
-from ._image import Images, Levels, Range, to_levels
+from ._image import Images, Levels, Ranges, to_levels
 from ._kernels import Kernels
 from ._native import core
 from ._results import Result
 from ._unaries import Unaries
-from .upsample import Size
 
 
 class Items(NamedTuple):
     """The items of one call, checked as far as that goes without looking at values."""
 
     where: str
-    size: Size
+    size: tuple[int, ...]
     unaries: Unaries
     kernels: Kernels
     images: Images
-    scale: Range | None
+    scale: Ranges | None
     result: Result
     iterations: int
     tolerance: float
@@ -56,7 +56,7 @@ class Items(NamedTuple):
     def worker(self, threads: int) -> Callable[[int], None]:
         """What refines one item after the other."""
         unaries, kernels, writer = self.unaries, self.kernels, self.result.writer()
-        field = core.MeanField(self.size[0] * self.size[1], self.unaries.n_labels)
+        field = core.MeanField(math.prod(self.size), self.unaries.n_labels)
         is_new_image = kernels.follow_image and not self._share_image
         if not is_new_image:
             kernels.connect(field, threads)

@@ -12,22 +12,15 @@ from . import _fault as fault
 from ._image import Images
 from .upsample import Size, alignments
 
-KINDS: Final = ("auto", "probs", "logits", "labels", "mask")
+KINDS: Final = ("auto", "probs", "logits", "scores", "labels", "mask")
 LAYOUTS: Final = ("CHW", "HWC", "NCHW", "NHWC", "HW", "NHW")
 
+SOFT_KINDS: Final = ("probs", "logits", "scores")
 _SOFT_LAYOUTS: Final = LAYOUTS[:4]
 _HARD_LAYOUTS: Final = LAYOUTS[4:]
 _PICTURE_DTYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
 _COLOURS: Final = (3, 4)  # channels that a picture in colours has
 _MOST_CHANNELS: Final = fault.MOST_DIMENSIONS - 2
-
-# Where the axes of a layout are when the batch axis and the label axis come first.
-_BATCH_FIRST: Final = {
-    "CHW": (0, 1, 2),
-    "HWC": (2, 0, 1),
-    "NCHW": (0, 1, 2, 3),
-    "NHWC": (0, 3, 1, 2),
-}
 
 
 class Scores(NamedTuple):
@@ -46,9 +39,14 @@ class Scores(NamedTuple):
         return dict(zip(self.layout, self.array.shape, strict=True))
 
     @property
+    def grid(self) -> dict[str, int]:
+        """Length of every spatial axis by its letter: H and W, D too of volumes, or P of points."""
+        return {axis: n for axis, n in self.sizes.items() if axis not in "NC"}
+
+    @property
     def is_soft(self) -> bool:
         """Whether it holds scores for every label, not hard labels or a mask of either kind."""
-        return self.kind in ("probs", "logits")
+        return self.kind in SOFT_KINDS
 
     @property
     def items(self) -> NDArray[Any]:
@@ -63,10 +61,20 @@ class Scores(NamedTuple):
 
 
 def batch_first(array: NDArray[Any], layout: str) -> NDArray[Any]:
-    """View an array in a layout as (N, C, H, W), or (N, H, W) without label axis."""
-    if layout in _BATCH_FIRST:
-        array = array.transpose(_BATCH_FIRST[layout])
+    """View an array in a layout as (N, C, *spatial), or (N, *spatial) without label axis."""
+    if "C" in layout:
+        array = np.moveaxis(array, layout.index("C"), int(layout[0] == "N"))
     return array if layout[0] == "N" else array[np.newaxis]
+
+
+def with_label_axis(layout: str) -> str:
+    """The layout of scores for what may have none: "NHW" becomes "NCHW", points' "P" "PC"."""
+    if "C" in layout:
+        return layout
+    if layout == "P":
+        return "PC"
+    n_before = int(layout[0] == "N")
+    return f"{layout[:n_before]}C{layout[n_before:]}"
 
 
 def read_scores(
@@ -84,10 +92,10 @@ def read_scores(
         ValueError: if the sizes do not fit, or more than one reading is possible.
     """
     _refuse_swapped_arguments(where, array, kind, images)
-    kind, guessed = _settle_kind(where, array, kind)
+    kind, guessed = settle_kind(where, array, kind)
     found, alignment = _settle_layout(where, array, kind, layout, upsample, images)
     is_batch_said = layout is not None or len(images.arrays) > 1
-    return _checked(where, Scores(array, kind, guessed, found, alignment, is_batch_said))
+    return checked(where, Scores(array, kind, guessed, found, alignment, is_batch_said))
 
 
 def _settle_layout(
@@ -105,7 +113,7 @@ def _settle_layout(
         if len(known) > 1:
             raise fault.ambiguous_layout(where, array.shape, known, has_image=False)
         return known[0], None
-    exact = _distinct(array, [one for one in known if _size_in(array, one) == size])
+    exact = distinct(array.shape, [one for one in known if _size_in(array, one) == size])
     if not exact:
         _refuse_last_axis(where, array, kind, images)
         _refuse_grey_batch(where, array, known, images)
@@ -151,11 +159,12 @@ def _are_narrow_labels(array: NDArray[Any], images: Images) -> bool:
     return array.dtype.kind != "f" and array.ndim == 3 and array.shape[1:] == images.size
 
 
-def _settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]:
+def settle_kind(where: str, array: NDArray[Any], kind: str) -> tuple[str, bool]:
+    """The kind, and whether nobody said it."""
     of_dtype = {"b": "mask", "i": "labels", "u": "labels", "f": "probs"}[array.dtype.kind]
     if kind == "auto":
         return of_dtype, True
-    if kind == "mask" or kind == of_dtype or (kind == "logits" and of_dtype == "probs"):
+    if kind in ("mask", of_dtype) or (kind in SOFT_KINDS and of_dtype == "probs"):
         return kind, False
     expected = "integers" if kind == "labels" else "floats"
     raise fault.wrong_dtype(where, "x", array.dtype, f"{expected} for kind={kind!r}")
@@ -191,11 +200,11 @@ def _readings(array: NDArray[Any], kind: str) -> list[str]:
     ]
 
 
-def _distinct(array: NDArray[Any], layouts: list[str]) -> list[str]:
+def distinct(shape: tuple[int, ...], layouts: list[str]) -> list[str]:
     """Leave out layouts that differ from an earlier one in nothing but axes of length 1."""
     readings: dict[str, str] = {}
     for one in layouts:
-        long = [axis for axis, n in zip(one, array.shape, strict=True) if n != 1]
+        long = [axis for axis, n in zip(one, shape, strict=True) if n != 1]
         readings.setdefault("".join(long), one)
     return list(readings.values())
 
@@ -305,14 +314,15 @@ def _distortion(small: Size, large: Size) -> float:
     return abs(math.log(height * columns / (width * rows)))
 
 
-def _checked(where: str, scores: Scores) -> Scores:
+def checked(where: str, scores: Scores) -> Scores:
+    """Refuse lengths that no scores have: no labels, far too many, one of logits, no points."""
     sizes = scores.sizes
     if sizes.get("C") == 0:
         raise fault.no_labels(where, "x", scores.array.shape)
     if sizes.get("C", 1) > fault.MOST_LABELS:
         raise fault.too_many_labels(where, "x", scores.array.shape, sizes["C"])
-    if sizes["H"] == 0 or sizes["W"] == 0:
+    if 0 in scores.grid.values():
         raise fault.empty(where, "x", scores.array.shape)
-    if sizes.get("C") == 1 and scores.kind == "logits":
+    if sizes.get("C") == 1 and scores.kind in ("logits", "scores"):
         raise explain.one_logit(where, "x", scores.array.shape)
     return scores

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From what was given to refine() to the unary of a native mean field: the arrow between."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,6 @@ from ._scores import Scores
 from ._thin import HELD_FLOOR, held_structures, most_probable, scaled, sharpened
 from .solvers import MeanField, native
 from .unary import PROBABILITY_FLOOR, LabelRule, check_label_values, count_labels
-from .upsample import Size
 
 _MASK_LABELS = 2  # background and foreground
 _GREY_LEVELS = 128  # different bytes from which on a label map looks like a picture
@@ -38,7 +38,7 @@ class Unaries:
         self,
         where: str,
         scores: Scores,
-        size: Size,
+        size: tuple[int, ...],
         n_labels: int | None,
         confidence: float,
         ignore_index: int | None,
@@ -47,12 +47,13 @@ class Unaries:
         self._where = where
         self._scores = scores
         self._size = size
+        self._n_points = math.prod(size)
         self._keep_thin = keep_thin
         self._rule = _rule_of(where, scores.kind, n_labels, confidence, ignore_index)
         self._lent: NDArray[Any] = np.empty(0)
         self.foreground = 1
         if scores.array.size > 0 and not scores.is_soft:
-            least = memory.mean_field_bytes(size[0] * size[1], 1, ())
+            least = memory.mean_field_bytes(self._n_points, 1, ())
             memory.require(where, f"x of shape {scores.array.shape}", least)
             self._look_at_values()
         self.n_labels = scores.sizes["C"] if scores.is_soft else self._rule.n_labels
@@ -67,14 +68,14 @@ class Unaries:
     @property
     def n_bytes(self) -> int:
         """What ``load`` needs beyond x itself and the native unary."""
-        n_held = self._size[0] * self._size[1] * (self.n_labels + 2) if self._keep_thin else 0
+        n_held = self._n_points * (self.n_labels + 2) if self._keep_thin else 0
         return 4 * n_held + self._n_loaded
 
     @property
     def _n_loaded(self) -> int:
         if self._scores.kind in ("labels", "mask") and self._scores.array.dtype.kind != "f":
-            return 4 * self._size[0] * self._size[1]
-        n_cells = self._scores.sizes["H"] * self._scores.sizes["W"]
+            return 4 * self._n_points
+        n_cells = math.prod(self._scores.grid.values())
         n_given = self.n_labels if self._scores.is_soft else 1
         n_converted = 0 if self._scores.array.dtype == np.float32 else n_given * n_cells
         n_kept = 0 if self._scores.alignment is None else self.n_labels * n_cells
@@ -93,7 +94,7 @@ class Unaries:
 
     def _load(self, field: core.MeanField, i: int, threads: int) -> Judge:
         item = self._scores.items[i]
-        if self._scores.kind == "probs":
+        if self._scores.kind in ("probs", "scores"):
             return self._hand_over(field, item, core.UNARY_PROBABILITIES, threads, self._judge(i))
         if self._scores.kind == "logits":
             return self._hand_over(field, item, core.UNARY_LOGITS, threads, self._judge(i))
@@ -123,10 +124,9 @@ class Unaries:
 
     def _hold(self, field: core.MeanField, judge: Judge, threads: int) -> Judge:
         """The same for what the field has been given: its probabilities before any message."""
-        n_points = self._size[0] * self._size[1]
         probs, labels = (
-            np.empty((self.n_labels, n_points), np.float32),
-            np.empty(n_points, np.int32),
+            np.empty((self.n_labels, self._n_points), np.float32),
+            np.empty(self._n_points, np.int32),
         )
         field.infer(
             *(None, 0, 0.0, native(MeanField()), False, False),
@@ -153,7 +153,13 @@ class Unaries:
 
         def judge_logits(report: Report) -> None:
             if report[0] >= 0:
-                raise explain.non_finite(where, name, item, "CHW")
+                raise explain.non_finite(where, name, item, f"C{''.join(scores.grid)}")
+            if explain.are_probabilities(item):
+                raise explain.not_logits(where, name)
+
+        def judge_scores(report: Report) -> None:
+            if report[0] >= 0 or report[1] < -explain.NEGATIVE_TOLERANCE:
+                raise explain.scores(where, name, item)
 
         def judge_probabilities(report: Report) -> None:
             bad, low, _, off, _ = report
@@ -163,7 +169,8 @@ class Unaries:
             if wrong is not None:
                 raise wrong
 
-        return judge_logits if scores.kind == "logits" else judge_probabilities
+        judges = {"logits": judge_logits, "scores": judge_scores}
+        return judges.get(scores.kind, judge_probabilities)
 
     def _hand_over(
         self, field: core.MeanField, item: NDArray[Any], kind: int, threads: int, judge: Judge
@@ -177,8 +184,9 @@ class Unaries:
             field.lend_unary(values, kind, PROBABILITY_FLOOR)
             return judge
         is_align_corners = alignment == "align-corners"
+        height, width = self._size
         report = field.set_coarse_unary(
-            values, columns, kind, PROBABILITY_FLOOR, *self._size, is_align_corners, threads
+            values, columns, kind, PROBABILITY_FLOOR, height, width, is_align_corners, threads
         )
         judge(report)
         return _accept
@@ -247,9 +255,9 @@ def _refuse_lookalikes(where: str, scores: Scores) -> None:
     if int(labels.max()) == 255 and ((labels == 0) | (labels == 255)).all():
         raise explain.unclear_mask(where, "x")
     n_levels = _count_levels(labels) if labels.dtype == np.uint8 else 0
-    if labels.ndim == 2 and n_levels >= _GREY_LEVELS:
+    if len(scores.layout) == len(scores.grid) and n_levels >= _GREY_LEVELS:
         raise explain.unclear_grey(where, "x", n_levels)
-    if labels.ndim == 3 and len(labels) > 1 and not scores.is_batch_said:
+    if scores.layout == "NHW" and len(labels) > 1 and not scores.is_batch_said:
         raise explain.unclear_maps(where, "x", labels)
 
 
@@ -261,9 +269,9 @@ def _count_levels(labels: NDArray[Any]) -> int:
 
 
 def _refuse_one_hot(where: str, scores: Scores) -> None:
-    """Refuse (C, H, W) that would be read as C label maps or masks of one image."""
+    """Refuse (C, *spatial) that would be read as C label maps or masks of one image."""
     values = scores.array
-    is_guess = scores.guessed and scores.layout == "NHW" and not scores.is_batch_said
+    is_guess = scores.guessed and scores.layout in ("NHW", "NDHW") and not scores.is_batch_said
     if is_guess and len(values) > 1 and explain.is_one_hot(values, 0):
         raise explain.unclear_one_hot(where, "x", values.shape, scores.kind)
 

@@ -4,6 +4,7 @@
 Adams, Baek & Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", 2010.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -206,17 +207,16 @@ def near_zero(features: NDArray[Any], inverse_sigmas: NDArray[Any]) -> NDArray[n
 
 
 class PixelFeatures(NamedTuple):
-    """Features of pixels, row by row, which only the native core makes: x, y and channels."""
+    """Features of pixels or voxels, which only the native core makes: x, y (, z) and channels."""
 
-    height: int
-    width: int
-    channels: NDArray[Any] | None  # (H, W, K), C-contiguous, uint8, uint16 or float32
-    inverse_sigmas: NDArray[np.float32]  # (2 + K,), what all are multiplied by
+    grid: tuple[int, ...]  # (H, W) or (D, H, W)
+    channels: NDArray[Any] | None  # (*grid, K), C-contiguous, uint8, uint16 or float32
+    inverse_sigmas: NDArray[np.float32]  # one per feature, what all are multiplied by
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, d), as if they were an array."""
-        return self.height * self.width, len(self.inverse_sigmas)
+        return math.prod(self.grid), len(self.inverse_sigmas)
 
 
 _TINY: Final = 1e-20  # a sigma that carries ordinary features beyond float32

@@ -6,7 +6,7 @@ Koltun, NIPS 2011, eq. 2-3: ``Gaussian`` is the smoothness kernel, ``Bilateral``
 kernel). The order of features is x, y (, z), then channels.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import _check as check
 from . import _fault as fault
 from ._containers import as_array
-from ._image import Levels, Range, checked_range
+from ._image import Levels, Ranges, checked_range
 from ._native import NORMALIZATIONS
 from .compatibility import Compatibility
 from .lattice import FeatureAxis, PixelFeatures, check_features, near_zero
@@ -43,6 +43,9 @@ class Gaussian(_Options):
     Args:
         sigma_xy: reach in pixels, positive: one number, or one per axis in the order x, y (, z).
         weight: weight of the term, at least 0.
+        spacing: distance of neighbouring points, in whose unit ``sigma_xy`` then is: one number, or
+            one per axis in the order of the array's axes, (dy, dx) or (dz, dy, dx). None takes
+            what is given to ``refine``, else 1.
         compatibility: as for ``DenseCRF``; None takes the model's.
         normalization: as for ``DenseCRF``; None takes the model's.
 
@@ -52,15 +55,17 @@ class Gaussian(_Options):
 
     sigma_xy: Sigmas = 3.0
     weight: float = 3.0
+    spacing: Sigmas | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         where = "Gaussian"
         _check_options(where, self, self.weight)
-        _assign(self, sigma_xy=check.sigmas(where, "sigma_xy", self.sigma_xy))
+        sigma = check.sigmas(where, "sigma_xy", self.sigma_xy)
+        _assign(self, sigma_xy=sigma, spacing=checked_spacing(where, self.spacing))
 
     def axes(self, where: str, grid: Grid, _: int) -> list[FeatureAxis]:
         """Name and sigma of every feature; the number of channels does not matter."""
-        return _spatial_axes(where, "Gaussian", self.sigma_xy, grid)
+        return _spatial_axes(where, "Gaussian", self, grid)
 
     def point_features(
         self, where: str, grid: Grid, _: Levels | None, axes: list[FeatureAxis]
@@ -77,12 +82,14 @@ class Bilateral(_Options):
         image: (H, W) or (H, W, K) image, uint8 (0..255), uint16 (0..65535) or float (0..1); for
             volumes (*spatial) or (*spatial, K). None takes the image given to ``refine``.
         sigma_xy: reach in pixels (theta_alpha of the paper), one number or one per axis: x, y, ...
+        spacing: distance of neighbouring points, as for ``Gaussian``.
         sigma_rgb: contrast that counts as an edge (theta_beta), in levels of 0..255 whatever the
             dtype of the image: one number, or one per channel.
         weight: weight of the term, at least 0.
         compatibility: as for ``DenseCRF``; None takes the model's.
         normalization: as for ``DenseCRF``; None takes the model's.
-        image_range: (lo, hi), the values of the image that mean levels 0 and 255.
+        image_range: (lo, hi), the values of the image that mean levels 0 and 255; or a list of such
+            pairs, one per channel.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
@@ -92,7 +99,8 @@ class Bilateral(_Options):
     sigma_xy: Sigmas = 80.0
     sigma_rgb: Sigmas = 13.0
     weight: float = 10.0
-    image_range: Range | None = field(default=None, kw_only=True)
+    spacing: Sigmas | None = field(default=None, kw_only=True)
+    image_range: Ranges | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         where = "Bilateral"
@@ -103,6 +111,7 @@ class Bilateral(_Options):
             self,
             sigma_xy=check.sigmas(where, "sigma_xy", self.sigma_xy),
             sigma_rgb=check.sigmas(where, "sigma_rgb", self.sigma_rgb),
+            spacing=checked_spacing(where, self.spacing),
             image_range=checked_range(where, self.image_range),
         )
 
@@ -111,7 +120,7 @@ class Bilateral(_Options):
         name = "Bilateral sigma_rgb"
         sigmas = _one_per_axis(where, name, self.sigma_rgb, n_channels, "channel")
         channels = [FeatureAxis(f"channel {k}", name, sigma) for k, sigma in enumerate(sigmas)]
-        return _spatial_axes(where, "Bilateral", self.sigma_xy, grid) + channels
+        return _spatial_axes(where, "Bilateral", self, grid) + channels
 
     def point_features(
         self, where: str, grid: Grid, image: Levels | None, axes: list[FeatureAxis]
@@ -120,7 +129,7 @@ class Bilateral(_Options):
         if image is None:
             raise fault.missing_image(where)
         inverse = inverse_sigmas(where, axes)
-        inverse[len(grid) :] *= np.float32(image.scale)
+        inverse[len(grid) :] *= np.asarray(image.scale, np.float32)
         return _grid_features(grid, image.values, inverse)
 
 
@@ -184,6 +193,29 @@ def check_terms(where: str, terms: Any) -> list[Term]:
     return list(terms)
 
 
+def checked_spacing(where: str, spacing: Any) -> Sigmas | None:
+    """None, one positive number, or several, one per axis."""
+    return None if spacing is None else check.sigmas(where, "spacing", spacing)
+
+
+def check_spacing(where: str, spacing: Sigmas | None, grid: Grid) -> None:
+    """Raise unless there are as many as axes, if there are several."""
+    if spacing is not None:
+        _one_per_axis(where, "spacing", spacing, len(grid), "spatial axis")
+
+
+def with_spacing(terms: list[Term], spacing: Sigmas | None) -> list[Term]:
+    """The terms, those with positions and without a spacing of their own at this one."""
+    if spacing is None:
+        return terms
+    return [
+        term
+        if isinstance(term, Features) or term.spacing is not None
+        else replace(term, spacing=spacing)
+        for term in terms
+    ]
+
+
 def _check_options(where: str, term: _Options, weight: Any) -> None:
     _assign(term, weight=check.non_negative(where, "weight", weight))
     if term.normalization is not None:
@@ -195,9 +227,16 @@ def _assign(term: _Options, **values: Any) -> None:
         object.__setattr__(term, name, value)  # frozen for callers, not for __post_init__
 
 
-def _spatial_axes(where: str, term: str, sigma_xy: Sigmas, grid: Grid) -> list[FeatureAxis]:
-    name = f"{term} sigma_xy"
-    sigmas = _one_per_axis(where, name, sigma_xy, len(grid), "spatial axis")
+def _spatial_axes(
+    where: str, kind: str, term: Gaussian | Bilateral, grid: Grid
+) -> list[FeatureAxis]:
+    """In the order x, y (, z), sigmas in points."""
+    name = f"{kind} sigma_xy"
+    sigmas = _one_per_axis(where, name, term.sigma_xy, len(grid), "spatial axis")
+    if term.spacing is not None:
+        steps = _one_per_axis(where, "spacing", term.spacing, len(grid), "spatial axis")
+        sigmas = tuple(sigma / step for sigma, step in zip(sigmas, steps[::-1], strict=True))
+        name += " / spacing"
     axes = [*_AXIS_NAMES, *(f"axis {i}" for i in range(len(_AXIS_NAMES), len(grid)))]
     return [FeatureAxis(axis, name, sigma) for axis, sigma in zip(axes, sigmas, strict=False)]
 
@@ -222,8 +261,8 @@ def _grid_features(
     grid: Grid, channels: NDArray[Any] | None, inverse: NDArray[np.float32]
 ) -> NDArray[np.float32] | PixelFeatures:
     """(N, d) coordinates x, y (, z) and channels of a grid of points, times ``inverse``."""
-    if len(grid) == 2:
-        return PixelFeatures(*grid, channels, inverse)
+    if len(grid) in (2, 3):
+        return PixelFeatures(grid, channels, inverse)
     coordinates = np.indices(grid, np.float32)[::-1].reshape(len(grid), -1).T
     if channels is not None:
         coordinates = np.hstack((coordinates, channels.reshape(len(coordinates), -1)))

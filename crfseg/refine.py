@@ -1,44 +1,59 @@
 # SPDX-License-Identifier: MIT
 """refine(): the one call. Scores and an image in, a segmentation along the image's edges out."""
 
+import os
 from typing import Any
-
-from numpy.typing import NDArray
 
 from . import _check as check
 from . import _fault as fault
-from . import _memory as memory
-from ._containers import open_array, requires_gradient
-from ._image import Range, checked_range, open_images
-from ._items import Items
-from ._kernels import Kernels
+from . import _fault_grids as fault_grids
+from ._containers import open_array
+from ._image import Images, Ranges, checked_range, open_images, open_laid_images, prepared
+from ._job import Model, run
 from ._native import NORMALIZATIONS, threads_of_call
-from ._results import RETURNS, Result, form_of
+from ._preset import Preset
+from ._results import RETURNS
 from ._scores import KINDS, LAYOUTS, read_scores
-from ._unaries import Unaries
+from ._volumes import IMAGE_LAYOUTS, VOLUME_LAYOUTS, Axes, read_axes, read_volumes
 from .cache import follow_environment
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
-from .pairwise import Bilateral, Gaussian, Sigmas, Term, check_terms
-from .solvers import Solver, native, resolve, rows_kept
+from .pairwise import (
+    Bilateral,
+    Gaussian,
+    Sigmas,
+    Term,
+    check_spacing,
+    check_terms,
+    checked_spacing,
+    with_spacing,
+)
+from .presets import get, takes_preset
+from .solvers import Solver, resolve
 from .upsample import CHOICES as UPSAMPLE
-from .upsample import Size
 
 _WHERE = "refine"
 # Chosen on network outputs of two data sets: docs/quality.md.
 _SPATIAL = (3.0, 6.0)
 _BILATERAL = (30.0, 13.0, 10.0)
 _THIN = 21
+# And those of volumes, on brain tumours: docs/quality.md.
+_VOLUME_SPATIAL = (1.0, 1.0)
+_VOLUME_BILATERAL = (5.0, 25.0, 3.0)
 _TERMS = (Gaussian(*_SPATIAL), Bilateral(None, *_BILATERAL))
 
-CUSTOMARY: dict[str, Any] = {"spatial": (3.0, 3.0), "bilateral": (80.0, 13.0, 10.0), "keep_thin": 0}
-"""The field's customary parameters, pydensecrf's example: ``refine(x, image, **CUSTOMARY)``."""
+CUSTOMARY: dict[str, Any] = {
+    name: get("pydensecrf").options[name] for name in ("spatial", "bilateral", "keep_thin")
+}
+"""The field's customary terms, of the preset "pydensecrf": ``refine(x, image, **CUSTOMARY)``."""
 
 
+@takes_preset
 def refine(
     x: Any,
     image: Any,
     *,
+    preset: str | os.PathLike[str] | Preset | None = None,
     kind: str = "auto",
     layout: str | None = None,
     spatial: tuple[Sigmas, float] | None = _SPATIAL,
@@ -55,8 +70,15 @@ def refine(
     upsample: str | bool = "auto",
     returns: str = "same",
     threads: int | None = None,
-    image_range: Range | None = None,
+    scale: float = 1.0,
+    image_range: Ranges | None = None,
+    image_layout: str | None = None,
+    spacing: Sigmas | None = None,
+    mean: Any = None,
+    std: Any = None,
+    bgr: bool = False,
     confidence: float = 0.7,
+    min_confidence: float | None = None,
     ignore_index: int | None = None,
     n_labels: int | None = None,
 ) -> Any:
@@ -67,7 +89,7 @@ def refine(
     iterations) were chosen on outputs of networks, see docs/quality.md; ``crfseg.CUSTOMARY`` holds
     what the field has settled on.
 
-    ``x`` is one of four kinds, of any strides, read-only or not:
+    ``x`` is one of five kinds, of any strides, read-only or not:
 
     ==========  ================================  ==========================================
     kind        x                                 result for ``returns="same"``
@@ -75,6 +97,8 @@ def refine(
     "probs"     floats that sum to 1 over labels  probabilities
     "logits"    finite scores before softmax of   log-probabilities, at least -87.4
                 two labels or more
+    "scores"    floats of at least 0 for two      probabilities
+                labels or more, of any sum
     "labels"    integers (H, W) or (N, H, W)      labels
     "mask"      bool, {0, 1}, {0, 255} or float   a mask of the same values; for floats the
                 foreground probability, (H, W)    refined foreground probability
@@ -82,6 +106,12 @@ def refine(
     ==========  ================================  ==========================================
 
     A mask may have a label axis of length 1, as a sigmoid's output has; the result then has it too.
+
+    Volumes have an axis D before H and W, everywhere, and the image as many: (D, H, W),
+    (D, H, W, K) or (K, D, H, W), K <= 13. They are recognised where these lengths agree; where the
+    arrays may be a batch of images as well, ``layout`` says which. Their default kernels are
+    spatial 1/1 and bilateral 5/25/3, chosen on brain tumours at voxels of 1 mm: docs/quality.md.
+    They are neither upsampled nor are thin structures held.
 
     Args:
         x: numpy array, torch CPU tensor, or anything with ``__array__`` or ``__dlpack__`` (which
@@ -92,20 +122,24 @@ def refine(
             the fourth of an RGBA array like a colour. For a batch (N, H, W, K) or a list of N;
             an image that is in no list, or an array (1, H, W, K), serves all items. None only if
             no term looks at it.
+        preset: the name of published parameters (``crfseg.presets.list()``), a file of your own,
+            or a ``crfseg.presets.Preset``. Other keywords go before what it says.
         kind: "auto" takes bool for a mask, integers for labels and floats for probabilities, and
             raises if the values say otherwise, or if several label maps for one image may be
             scores.
-        layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW"; None finds it by the image's size.
-        spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels; None for none.
+        layout: "CHW", "HWC", "NCHW", "NHWC", "HW" or "NHW", those of volumes have a D before H;
+            None finds it by the image's size.
+        spatial: (sigma_xy, weight) of the ``Gaussian`` term, sigma in pixels, or one for each of x,
+            y (, z); None for none.
         bilateral: (sigma_xy, sigma_rgb, weight) of the ``Bilateral`` term, sigma_rgb in levels of
-            0..255 for every dtype of the image; None for none.
+            0..255 for every dtype of the image, or one for each channel; None for none.
         pairwise: list of terms instead of ``spatial`` and ``bilateral``; a ``Bilateral`` without an
             image of its own takes ``image``.
         compatibility: None or ``Potts``, a (C,) vector or a (C, C) matrix, as for ``DenseCRF``.
         keep_thin: side of a square in pixels: where no such square with one label (the most
             probable one) covers a pixel, its unary counts 32 times, so that kernels that are
             strong enough for large regions do not erase what is thin. 0 for none. "auto" is 21
-            for probabilities and logits with the default kernels, else 0. Where more than half
+            for scores of every label with the default kernels, else 0. Where more than half
             of an image is thin, it is noise and nothing is held.
         iterations: updates; 0 gives softmax of the unary.
         tolerance: stop as soon as no marginal changes by this much; 0 never stops early.
@@ -125,8 +159,23 @@ def refine(
         threads: None for ``get_num_threads()``. They work on images of a batch side by side where
             there are enough, else inside an image. Results do not depend on it. Where x gets a
             gradient, ``get_num_threads()`` counts.
-        image_range: (lo, hi), the values of the image that mean levels 0 and 255.
+        scale: what sigma_xy of ``spatial`` and ``bilateral`` are divided by: how many times smaller
+            the image is than those they were chosen for.
+        image_range: (lo, hi), the values of the image that mean levels 0 and 255; or a list of such
+            pairs, one per channel.
+        image_layout: the order of the image's axes, or of every one's in a list, in the letters N,
+            D, H, W and K for channels: "KHW" for channels first; None for channels last, and for
+            volumes whatever fits.
+        spacing: distance of neighbouring points, one number or one per axis in the order of the
+            array's axes: (dy, dx) or (dz, dy, dx). ``sigma_xy`` is in the same unit.
+        mean: what a network's input has been normalised by, ``(values - mean) / std``, which is
+            undone: one number or one per channel in the image's order, of values in 0..1, in
+            0..255 where a mean is above 1, or in ``image_range``.
+        std: as ``mean``; either may be left out.
+        bgr: whether the image has blue first, as OpenCV reads it. Results are those of RGB.
         confidence: how far labels and hard masks are trusted: the probability of the given label.
+        min_confidence: labels that are returned and have a smaller marginal become
+            ``ignore_index``, or 255 if that is None.
         ignore_index: the mark of points without a label; see ``unary_from_labels``.
         n_labels: C where x holds labels; None takes the largest that occurs, plus one.
 
@@ -140,8 +189,10 @@ def refine(
         TypeError: if an argument or a dtype is of the wrong type.
         MemoryError: if the job cannot fit into memory, before anything is touched.
     """
+    del preset  # its options are among the others: takes_preset has seen to it
     check.choice(_WHERE, "kind", kind, KINDS)
-    check.choice(_WHERE, "layout", layout, (None, *LAYOUTS))
+    check.choice(_WHERE, "layout", layout, (None, *LAYOUTS, *VOLUME_LAYOUTS))
+    check.choice(_WHERE, "image_layout", image_layout, (None, *IMAGE_LAYOUTS))
     check.choice(_WHERE, "upsample", upsample, UPSAMPLE)
     check.choice(_WHERE, "returns", returns, RETURNS)
     check.choice(_WHERE, "normalization", normalization, tuple(NORMALIZATIONS))
@@ -154,53 +205,57 @@ def refine(
     check.flag(_WHERE, "skip", skip)
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
-    scale = checked_range(_WHERE, image_range)
-    terms = _terms(spatial, bilateral, pairwise)
-
+    value_range = checked_range(_WHERE, image_range)
+    scale = check.positive(_WHERE, "scale", scale)
+    spacing = checked_spacing(_WHERE, spacing)
+    array, restore = open_array(_WHERE, "x", x)
+    axes = read_axes(_WHERE, array, kind, layout, image, image_layout, spacing)
+    if axes.is_volume:
+        side = 0 if keep_thin == "auto" else side
+        spatial = _VOLUME_SPATIAL if spatial is _SPATIAL else spatial
+        bilateral = _VOLUME_BILATERAL if bilateral is _BILATERAL else bilateral
+    terms = _terms(spatial, bilateral, pairwise, scale)
     if image is None and any(isinstance(one, Bilateral) and one.image is None for one in terms):
         raise fault.missing_image(_WHERE)
 
-    array, restore = open_array(_WHERE, "x", x)
-    images = open_images(_WHERE, image)
-    scores = read_scores(_WHERE, array, kind, layout, upsample, images)
-    if iterations == 0 or (keep_thin == "auto" and scores.kind not in ("probs", "logits")):
+    images, value_range = prepared(_WHERE, _images(image, axes), mean, std, bgr, value_range)
+    if axes.is_volume:
+        scores = read_volumes(_WHERE, array, kind, axes, upsample, images)
+    else:
+        scores = read_scores(_WHERE, array, kind, layout, upsample, images)
+    if iterations == 0 or (keep_thin == "auto" and not scores.is_soft):
         side = 0
-    size = images.size or (scores.sizes["H"], scores.sizes["W"])
+    if side > 0 and axes.is_volume:
+        raise fault_grids.only_for_images(_WHERE, "keep_thin", keep_thin)
+    size = images.size or tuple(scores.grid.values())
     n_items = scores.sizes.get("N", 1)
     if image is not None and not images.is_shared and len(images.arrays) != n_items:
         raise fault.wrong_batch(_WHERE, n_items, len(images.arrays))
-    unaries = Unaries(_WHERE, scores, size, n_labels, confidence, ignore_index, side)
-    form = form_of(scores, returns, unaries.n_labels)
-    if n_items == 0:
-        return restore(Result(form, scores, size, unaries.n_labels).array)
-    kernels = Kernels(
-        _WHERE,
-        terms,
-        size,
-        images.n_channels,
-        unaries.n_labels,
+    check_spacing(_WHERE, spacing, size)
+    model = Model(
         compatibility=compatibility,
         normalization=normalization,
-        accuracy=ACCURACIES[accuracy],
+        accuracy=accuracy,
+        iterations=iterations,
+        tolerance=tolerance,
+        solver=solver,
+        skip=skip,
+        returns=returns,
+        confidence=confidence,
+        min_confidence=min_confidence,
+        ignore_index=ignore_index,
+        n_labels=n_labels,
     )
-    if requires_gradient(x) and form.is_soft:
-        from .torch.refinement import refine_tensor
+    return run(
+        *(_WHERE, x, restore, scores, size, images, value_range, with_spacing(terms, spacing)),
+        *(side, model, n_threads),
+    )
 
-        return refine_tensor(
-            *(_WHERE, x, scores, size, form, kernels, images, scale),
-            *(iterations, tolerance, accuracy, solver, side),
-        )
-    item_bytes = _item_bytes(size, unaries, kernels, rows_kept(solver))
-    result_bytes = form.bytes_of(n_items, size, unaries.n_labels)
-    memory.require(_WHERE, _in_words(array, unaries, kernels), item_bytes + result_bytes)
-    with memory.explained(_WHERE, f"x of shape {array.shape}"):
-        result = Result(form, scores, size, unaries.n_labels)
-        items = Items(
-            *(_WHERE, size, unaries, kernels, images, scale, result),
-            *(iterations, tolerance, native(solver), skip),
-        )
-        items.refine(n_items, n_threads, item_bytes)
-    return restore(result.array)
+
+def _images(image: Any, axes: Axes) -> Images:
+    if image is None or axes.image_layout is None:
+        return open_images(_WHERE, image)
+    return open_laid_images(_WHERE, image, axes.image_layout)
 
 
 def _same(given: Any, default: tuple[float, ...]) -> bool:
@@ -217,25 +272,29 @@ def _side(keep_thin: Any, is_default: bool) -> int:
     return check.integer(_WHERE, "keep_thin", keep_thin)
 
 
-def _terms(spatial: Any, bilateral: Any, pairwise: Any) -> list[Term]:
+def _terms(spatial: Any, bilateral: Any, pairwise: Any, scale: float) -> list[Term]:
     if pairwise is not None:
-        for name, given, default in (
-            ("spatial", spatial, _SPATIAL),
-            ("bilateral", bilateral, _BILATERAL),
+        for name, given, defaults in (
+            ("spatial", spatial, (_SPATIAL, _VOLUME_SPATIAL)),
+            ("bilateral", bilateral, (_BILATERAL, _VOLUME_BILATERAL)),
         ):
-            if given is not None and given is not default:
+            if given is not None and not any(given is default for default in defaults):
                 raise fault.two_models(_WHERE, name)
+        if scale != 1:
+            raise fault.scaled_terms(_WHERE, scale)
         return check_terms(_WHERE, pairwise)
-    if spatial is _SPATIAL and bilateral is _BILATERAL:
+    if spatial is _SPATIAL and bilateral is _BILATERAL and scale == 1:
         return list(_TERMS)
     terms: list[Term] = []
     if spatial is not None:
         xy, weight = check.parts(_WHERE, "spatial", spatial, ("sigma_xy", "weight"))
-        terms.append(Gaussian(_sigmas("spatial sigma_xy", xy), _weight("spatial weight", weight)))
+        xy = _scaled(_sigmas("spatial sigma_xy", xy), scale)
+        terms.append(Gaussian(xy, _weight("spatial weight", weight)))
     if bilateral is not None:
         names = ("sigma_xy", "sigma_rgb", "weight")
         xy, rgb, weight = check.parts(_WHERE, "bilateral", bilateral, names)
-        xy, rgb = _sigmas("bilateral sigma_xy", xy), _sigmas("bilateral sigma_rgb", rgb)
+        xy = _scaled(_sigmas("bilateral sigma_xy", xy), scale)
+        rgb = _sigmas("bilateral sigma_rgb", rgb)
         terms.append(Bilateral(None, xy, rgb, _weight("bilateral weight", weight)))
     return terms
 
@@ -244,18 +303,9 @@ def _sigmas(name: str, value: Any) -> Sigmas:
     return check.sigmas(_WHERE, name, value)
 
 
+def _scaled(sigmas: Sigmas, scale: float) -> Sigmas:
+    return tuple(s / scale for s in sigmas) if isinstance(sigmas, tuple) else sigmas / scale
+
+
 def _weight(name: str, value: Any) -> float:
     return check.non_negative(_WHERE, name, value)
-
-
-def _item_bytes(size: Size, unaries: Unaries, kernels: Kernels, rows: int) -> int:
-    """What one item needs at least, x and the result aside."""
-    n_points = size[0] * size[1]
-    needed = memory.mean_field_bytes(n_points, unaries.n_labels, kernels.dims)
-    return needed + unaries.n_bytes + rows * memory.unary_bytes(n_points, unaries.n_labels)
-
-
-def _in_words(array: NDArray[Any], unaries: Unaries, kernels: Kernels) -> str:
-    """The job, for whom it is too big."""
-    kernel_words = f"{len(kernels.dims)} kernel{'s' * (len(kernels.dims) != 1)}"
-    return f"x of shape {array.shape} with {unaries.n_labels} labels and {kernel_words}"

@@ -8,7 +8,7 @@ pixels), as networks of the DeepLab family with inputs of 8 k + 1 pixels do.
 
 CHOICES = ("auto", "half-pixel", "align-corners", False)
 
-Size = tuple[int, int]
+Size = tuple[int, ...]  # height and width
 
 
 def alignments(scores: Size, image: Size) -> list[str]:
@@ -19,6 +19,6 @@ def alignments(scores: Size, image: Size) -> list[str]:
     return [alignment for alignment, fit in fits.items() if fit]
 
 
-def _one_stride(pairs: list[Size]) -> bool:
+def _one_stride(pairs: list[tuple[int, int]]) -> bool:
     stride = max(large // small if small else 0 for small, large in pairs)
     return stride >= 2 and all(stride * small == large for small, large in pairs)

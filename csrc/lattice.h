@@ -31,14 +31,18 @@ constexpr int max_passes = 8;
 
 struct BlurPlan;  // cpu/blur_plan.h
 
-// Points row by row, whose features are x, y and the channels (height, width, n_channels) of each,
-// times inverse sigmas (2 + n_channels).
+// Points row by row, whose features are x, y (, z) and the channels ((depth,) height, width,
+// n_channels) of each, times inverse sigmas, one per feature.
 struct PixelGrid {
   std::int64_t height, width;
   const void* channels;
   ChannelType type;
   int n_channels;
   const float* inverse_sigmas;
+  std::int64_t depth = 0;  // of a volume; the points of an image have no z
+
+  int n_positions() const { return depth > 0 ? 3 : 2; }
+  std::int64_t n_points() const { return height * width * (depth > 0 ? depth : 1); }
 };
 
 class Features;

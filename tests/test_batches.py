@@ -157,7 +157,7 @@ def test_coarse_scores_as_one_by_one() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_the_first_item_that_fails_is_named(threads: int) -> None:
     x, images = batch(8)
-    spoiled = put(put(x, (5, 0, 0, 0), np.nan), (3, 2, 30, 1), np.nan)
+    spoiled = put(put(4 * x, (5, 0, 0, 0), np.nan), (3, 2, 30, 1), np.nan)
     for _ in range(5):
         with pytest.raises(ValueError, match=r"^\[refine\] x\[3\]"):
             refine(spoiled, images, kind="logits", threads=threads)

@@ -88,7 +88,7 @@ def lattices_built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     class Watched(core.Lattice):  # type: ignore[misc]
         @staticmethod
         def of_pixels(*arguments: Any) -> Any:
-            built.append(len(arguments[3]))
+            built.append(len(arguments[2]))
             return of_pixels(*arguments)
 
     monkeypatch.setattr(core, "Lattice", Watched)
@@ -124,7 +124,7 @@ def test_the_lattice_used_longest_ago_goes_first(monkeypatch: pytest.MonkeyPatch
     built = lattices_built(monkeypatch)
     one = crfseg.DenseCRF(unary_from_probs(probs), [Gaussian(3.0)])
     del one
-    lattice = core.Lattice.of_pixels(120, 160, None, np.full(2, 1 / 3, np.float32), (), 1, 1, 0)
+    lattice = core.Lattice.of_pixels((120, 160), None, np.full(2, 1 / 3, np.float32), (), 1, 1, 0)
     crfseg.set_cache_limit(5 * (lattice.nbytes + 8 * lattice.n_points))  # half of it holds two
     for sigma in (3.0, 3.1, 3.0, 3.2):
         refine(probs, image, spatial=(sigma, 3.0), bilateral=None)

@@ -196,16 +196,16 @@ def test_shapes_that_do_not_fit_are_explained(call, error, fragments):
     assert_named(call, error, fragments)
 
 
-@pytest.mark.parametrize("kind", ["auto", "logits"])
-def test_scores_of_three_labels_beside_floats_are_not_swapped(kind):
+@pytest.mark.parametrize(("kind", "factor"), [("auto", 1), ("logits", 4), ("scores", 4)])
+def test_scores_of_three_labels_beside_floats_are_not_swapped(kind, factor):
     """Not even where the image's channels sum to 1, or it has more than colours."""
     x = LAST[..., :3] / LAST[..., :3].sum(2, keepdims=True)
     for image in (x, FLOATS, LAST, np.eye(3, dtype=np.float32)[LABELS % 3]):
-        assert refine(x, image, kind=kind).shape == x.shape
+        assert refine(factor * x, image, kind=kind).shape == x.shape
     assert refine(np.log(x), x, kind="logits").shape == x.shape
     assert refine(4 * x, x, kind="logits").shape == x.shape
     bands = LAST - 0.5
-    assert refine(x, bands, kind="logits", image_range=(-1, 1)).shape == x.shape
+    assert refine(4 * x, bands, kind="logits", image_range=(-1, 1)).shape == x.shape
 
 
 def test_narrow_label_maps_are_no_picture():

@@ -211,3 +211,43 @@ def test_every_kind_and_form_of_result_is_consistent(rng, image):
         labels = refine(kinds[kind], image, returns="labels", **options)
         best = probs > 0.5 if kind == "mask" else probs.argmax(0)
         np.testing.assert_array_equal(labels, best)
+
+
+# --- scores that need not sum to 1 ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_thin": 0}, {"keep_thin": 0, "skip": False}])
+def test_scores_are_probabilities_up_to_a_factor_per_pixel(options, rng, image, probs):
+    probs = (probs + 0.01) / (1 + 0.01 * C)  # above the floor, whatever the factor
+    factors = rng.uniform(0.5, 4, (H, W)).astype(np.float32)
+    found = refine(probs * factors, image, kind="scores", **options)
+    np.testing.assert_allclose(found, refine(probs, image, **options), atol=2e-3)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    same = refine(probs, image, kind="scores", **options)
+    np.testing.assert_allclose(same, refine(probs, image, **options), atol=2e-3)
+
+
+def test_a_pixel_without_any_score_knows_nothing(image, probs):
+    probs[:, 3, 5] = 0
+    found = refine(probs, image, kind="scores", iterations=0)
+    np.testing.assert_allclose(found[:, 3, 5], 1 / C, rtol=1e-5)
+    assert np.isfinite(refine(probs, image, kind="scores", keep_thin=5)).all()
+
+
+def test_coarse_scores_and_batches_of_them(rng, image):
+    coarse = rng.random((2, C, 3, 7)).astype(np.float16)
+    options = {"kind": "scores", "upsample": "half-pixel", "keep_thin": 0}
+    found = refine(coarse, image, layout="NCHW", **options)
+    assert (found.shape, found.dtype) == ((2, C, H, W), np.float16)
+    exact = refine(coarse[1], image, layout="CHW", **options)
+    np.testing.assert_array_equal(found[1], exact)
+
+
+@pytest.mark.parametrize(("value", "words"), [(-0.5, "has -0.5 at"), (np.nan, "has nan at")])
+def test_scores_below_0_are_none(value, words, image, probs):
+    probs[1, 3, 5] = value
+    for options in ({}, {"keep_thin": 0}):
+        with pytest.raises(ValueError, match=rf"^\[refine\] x {words} label 1, row 3, column 5; "):
+            refine(probs, image, kind="scores", **options)
+    with pytest.raises(ValueError, match="one label"):
+        refine(probs[:1], image, kind="scores", layout="CHW")

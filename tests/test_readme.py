@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The README's lines run as printed, one block after the other, and do what the text says."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -41,8 +42,15 @@ def given(tmp_path, monkeypatch):
         "label_map": np.where(probs.max(0) > 0.4, probs.argmax(0), 255),
         "coarse": probs.reshape(C, H // 8, 8, W // 8, 8).mean((2, 4)),
         "truth": probs.argmax(0).astype(np.uint8),
+        "cams": np.concatenate([probs / probs.max((1, 2), keepdims=True), 0 * probs]),
         "features": rng.normal(size=(H * W, 5)).astype(np.float32),
         "values": rng.random((H * W, 2)).astype(np.float32),
+        "volume_probs": np.moveaxis(rng.dirichlet(np.ones(C), (5, 8, 16)), -1, 0),
+        "modalities": rng.integers(0, 256, (2, 5, 8, 16), dtype=np.uint8),
+        "points": rng.random((60, 3)),
+        "looks": rng.random((60, 6)),
+        "point_labels": rng.integers(0, C, 60),
+        "point_probs": rng.dirichlet(np.ones(C), 60),
     }
     crfseg.set_cache_limit(0)
 
@@ -65,7 +73,15 @@ def test_the_python_lines(given, capsys):
     assert names["foreground"].shape == (H, W)
     assert names["complete"].max() < C
     assert np.abs(names["sharper"] - refined).max() > 0.01
-    assert names["sharp"].shape == (C, H, W)
+    assert names["upsampled"].shape == (C, H, W)
+    assert names["sharp"].shape == (C, 5, 8, 16)
+    assert (names["smooth_labels"] != given["point_labels"]).any()
+    assert names["smooth_probs"].shape == (60, C)
+    assert np.abs(names["marginals"] - names["fewer"]).max() > 0.01
+    half = crfseg.refine(probs, image, bilateral=(80, 7, 5), spatial=(6, 6))
+    np.testing.assert_array_equal(names["ours"], half)
+    assert set(np.unique(names["pseudo"])) <= {0, 1, 2, 3, 255}
+    assert set(np.unique(names["affinity"])) <= {0, 1, 2, 3, 255}
     # The terms spelt out are the customary ones.
     customary = crfseg.refine(probs, image, **crfseg.CUSTOMARY)
     np.testing.assert_allclose(names["q"], customary, atol=1e-4)
@@ -91,7 +107,8 @@ def test_the_parameters_that_it_names_are_the_defaults():
     assert "a Gaussian term of 3 pixels and weight 6" in text
     assert "a bilateral term of 30 pixels, 13 colour levels and weight 10, ten iterations" in text
     assert "no square of 21 pixels fits" in text
-    defaults = crfseg.refine.__kwdefaults__
+    parameters = inspect.signature(crfseg.refine).parameters.values()
+    defaults = {one.name: one.default for one in parameters}
     assert defaults["spatial"] == (3, 6)
     assert defaults["bilateral"] == (30, 13, 10)
     assert "3 pixels and weight 3, 80 pixels, 13 levels and weight 10." in text

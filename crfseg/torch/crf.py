@@ -4,6 +4,7 @@
 Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from crfseg import _check as check
 from crfseg import _fault as fault
+from crfseg import presets
 from crfseg._native import NORMALIZATIONS
 from crfseg.lattice import ACCURACIES
 from crfseg.solvers import MeanField, Solver, resolve
@@ -24,17 +26,7 @@ from .solvers import infer, not_implicit
 
 _WHERE: Final = "CRF"
 _LEARNED: Final = ("weights", "compatibility", "sigmas")
-# Spatial and bilateral kernel, and normalisation, as their sources have them.
-_PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "customary": {"spatial": (3.0, 3.0), "bilateral": (80.0, 13.0, 10.0)},
-    "crf-rnn": {
-        "spatial": (3.0, 3.0),
-        "bilateral": (160.0, 3.0, 5.0),
-        "normalization": "after",
-        "weights": "class",
-        "compatibility": "matrix",
-    },
-}
+_OF_PRESETS: Final = ("spatial", "bilateral", "normalization", "accuracy", "solver")
 
 
 class CRF(nn.Module):
@@ -141,19 +133,25 @@ class CRF(nn.Module):
         self._learn(learn)
 
     @classmethod
-    def from_preset(cls, name: str, num_classes: int, **options: Any) -> "CRF":
+    def from_preset(
+        cls, preset: str | os.PathLike[str] | presets.Preset, num_classes: int, **options: Any
+    ) -> "CRF":
         """Begin with published parameters.
 
         Args:
-            name: "customary", the defaults here (``crfseg.CUSTOMARY``), or "crf-rnn", Zheng et al.
+            preset: as for ``crfseg.refine``, "crf-rnn" for one; its iterations are those of
+                evaluation.
             num_classes: C.
             options: of ``CRF``, in the place of the preset's.
 
         Raises:
             TypeError, ValueError: if an argument is not as described.
         """
-        check.choice("CRF.from_preset", "name", name, tuple(_PRESETS))
-        return cls(num_classes, **(_PRESETS[name] | options))
+        published = presets.get(preset).options
+        own = {name: published[name] for name in _OF_PRESETS if name in published}
+        if "iterations" in published:
+            own["eval_iterations"] = published["iterations"]
+        return cls(num_classes, **(own | options))
 
     def load_crfrnn(
         self, parameters: Mapping[str, Any] | Sequence[Any], *, update: str | None = None

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from crfseg import _explain as explain
 from crfseg import _fault as fault
-from crfseg._image import Images, Range, to_levels
+from crfseg._image import Images, Ranges, to_levels
 from crfseg._kernels import Kernel, Kernels
 from crfseg._native import NORMALIZATIONS
 from crfseg._results import Form
@@ -29,19 +30,17 @@ from .solvers import infer
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 _LEAST_LOG: Final = float(np.log(_LEAST))
 _NAMES: Final = {number: name for name, number in NORMALIZATIONS.items()}
-_TO_BATCH: Final = {"CHW": (0, 1, 2), "HWC": (2, 0, 1), "HW": (0, 1), "NHW": (0, 1, 2),
-                    "NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}  # fmt: skip
 
 
 def refine_tensor(
     where: str,
     x: Tensor,
     scores: Scores,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     form: Form,
     kernels: Kernels,
     images: Images,
-    scale: Range | None,
+    scale: Ranges | None,
     iterations: int,
     tolerance: float,
     accuracy: str,
@@ -82,21 +81,30 @@ def refine_tensor(
 
 
 def _check_values(where: str, scores: Scores) -> None:
-    if scores.kind != "probs":
-        return  # logits are looked at by the op, foreground probabilities have been
+    if scores.kind == "mask":
+        return  # foreground probabilities have been looked at
     for i, item in enumerate(scores.items):
-        name = f"x[{i}]" if "N" in scores.layout else "x"
-        wrong = explain.probabilities(where, name, item, guessed=scores.guessed)
+        wrong = _wrong_item(where, f"x[{i}]" if "N" in scores.layout else "x", scores, item)
         if wrong is not None:
             raise wrong
 
 
-def _logits(x: Tensor, scores: Scores, size: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) of the image's size."""
+def _wrong_item(where: str, name: str, scores: Scores, item: NDArray[Any]) -> ValueError | None:
+    if scores.kind == "probs":
+        return explain.probabilities(where, name, item, guessed=scores.guessed)
+    if scores.kind == "logits":  # whether they are finite is seen by the op
+        return explain.not_logits(where, name) if explain.are_probabilities(item) else None
+    return (
+        None if (item >= 0).all() and np.isfinite(item).all() else explain.scores(where, name, item)
+    )
+
+
+def _logits(x: Tensor, scores: Scores, size: tuple[int, ...]) -> Tensor:
+    """(N, C, *spatial) of the image's size."""
     layout = scores.layout
-    items = x.permute(_TO_BATCH[layout])
-    items = items if "C" in layout else items.unsqueeze(-3)
-    items = items if "N" in layout else items.unsqueeze(0)
+    items = x if "N" in layout else x.unsqueeze(0)
+    label_axis = layout.index("C") + int("N" not in layout) if "C" in layout else None
+    items = items.unsqueeze(1) if label_axis is None else items.movedim(label_axis, 1)
     if scores.alignment is not None:
         is_corners = scores.alignment == "align-corners"
         items = functional.interpolate(items, size, mode="bilinear", align_corners=is_corners)
@@ -119,30 +127,29 @@ def _held(logits: Tensor, side: int) -> Tensor:
 
 
 def _restored(found: Tensor, scores: Scores, form: Form) -> Tensor:
-    """From (N, C, H, W) to the caller's layout."""
+    """From (N, C, *spatial) to the caller's layout."""
     layout = scores.layout
     if form.holds == "foreground":
         found = found[:, 1:]
-    if "N" not in layout:
-        found = found[0]
     if "C" not in layout:
-        return found.squeeze(-3)
-    return found.movedim(-3, -1) if layout.endswith("C") else found
+        found = found[:, 0]
+    else:
+        found = found.movedim(1, layout.index("C") + int("N" not in layout))
+    return found if "N" in layout else found[0]
 
 
 def _features(
     where: str,
     kernel: Kernel,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     images: Images,
-    scale: Range | None,
+    scale: Ranges | None,
 ) -> Tensor:
-    """(N or 1, H * W, d) features, not divided by their sigmas yet."""
+    """(N or 1, points, d) features, not divided by their sigmas yet."""
     if isinstance(kernel.term, Features):
         rows = np.asarray(kernel.term.features).reshape(1, -1, len(kernel.axes))
         return torch.from_numpy(rows.astype(np.float32))
-    y, x = np.indices(size, np.float32)
-    places = np.stack([x, y], axis=-1).reshape(1, -1, 2)
+    places = np.indices(size, np.float32)[::-1].reshape(1, len(size), -1).swapaxes(1, 2).copy()
     if not isinstance(kernel.term, Bilateral):
         return torch.from_numpy(places)
     if kernel.own_image is not None:

@@ -32,26 +32,35 @@ ChannelType channel_type(const py::array& image) {
   return ChannelType::float32;
 }
 
-std::shared_ptr<Lattice> build_of_pixels(py::ssize_t height, py::ssize_t width,
+// (height, width), or (depth, height, width).
+using GridShape = std::vector<py::ssize_t>;
+
+void expect_image_on(const GridShape& grid, const py::array& image) {
+  const auto n_axes = static_cast<py::ssize_t>(grid.size());
+  expect(image.ndim() == n_axes + 1 && std::equal(grid.begin(), grid.end(), image.shape()) &&
+             (image.flags() & py::array::c_style) != 0,
+         "expected a contiguous image of (height, width, K) or (depth, height, width, K)");
+}
+
+std::shared_ptr<Lattice> build_of_pixels(const GridShape& grid,
                                          const std::optional<py::array>& image,
                                          const ContiguousFloats& inverse_sigmas,
                                          std::vector<int> fill, int passes, int threads,
                                          std::int64_t max_bytes) {
-  const py::ssize_t n_channels = image ? image->shape(2) : 0;
-  expect(inverse_sigmas.size() == 2 + n_channels && n_channels <= 14,
-         "expected one sigma per feature, 2 to 16");
-  if (image) {
-    expect(image->ndim() == 3 && image->shape(0) == height && image->shape(1) == width &&
-               (image->flags() & py::array::c_style) != 0,
-           "expected a contiguous image of (height, width, K)");
-  }
+  const std::size_t n_axes = grid.size();
+  expect(n_axes == 2 || n_axes == 3, "expected 2 or 3 axes");
+  if (image) expect_image_on(grid, *image);
+  const py::ssize_t n_channels = image ? image->shape(static_cast<py::ssize_t>(n_axes)) : 0;
+  const auto dim = static_cast<py::ssize_t>(n_axes) + n_channels;
+  expect(inverse_sigmas.size() == dim && dim <= 16, "expected one sigma per feature, 2 to 16");
   expect(passes >= 1 && passes <= max_passes, "expected passes from 1 to 8");
-  const PixelGrid pixels{height,
-                         width,
+  const PixelGrid pixels{grid[n_axes - 2],
+                         grid[n_axes - 1],
                          image ? image->data() : nullptr,
                          image ? channel_type(*image) : ChannelType::float32,
                          static_cast<int>(n_channels),
-                         inverse_sigmas.data()};
+                         inverse_sigmas.data(),
+                         n_axes == 3 ? grid[0] : 0};
   const py::gil_scoped_release release;
   return std::make_shared<Lattice>(pixels, std::move(fill), passes, threads, max_bytes);
 }
@@ -106,9 +115,9 @@ void bind_lattice(py::module_& module) {
   py::class_<Lattice, std::shared_ptr<Lattice>>(module, "Lattice")
       .def(py::init(&build), py::arg("features"), py::arg("fill"), py::arg("passes"),
            py::arg("threads"), py::arg("max_bytes"))
-      .def_static("of_pixels", &build_of_pixels, py::arg("height"), py::arg("width"),
-                  py::arg("image").none(true), py::arg("inverse_sigmas"), py::arg("fill"),
-                  py::arg("passes"), py::arg("threads"), py::arg("max_bytes"))
+      .def_static("of_pixels", &build_of_pixels, py::arg("grid"), py::arg("image").none(true),
+                  py::arg("inverse_sigmas"), py::arg("fill"), py::arg("passes"), py::arg("threads"),
+                  py::arg("max_bytes"))
       .def_property_readonly("n_points", [](const Lattice& l) { return l.n_points; })
       .def_property_readonly("n_vertices", [](const Lattice& l) { return l.n_vertices; })
       .def_property_readonly("dim", [](const Lattice& l) { return l.dim; })

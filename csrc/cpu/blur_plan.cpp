@@ -65,6 +65,33 @@ Chains find_shared(const RowsOfVertices& rows) {
   return chains;
 }
 
+// Writes chains one behind the other. A step waits for the memory of the vertex it leads to, so
+// several chains are followed at a time.
+void follow(const std::uint32_t* homes, const std::uint32_t* next, std::uint32_t none,
+            const std::uint32_t* first, std::int64_t n_chains, std::uint32_t* entry) {
+  constexpr int together = 8;
+  std::vector<std::uint32_t> walked[together];
+  for (std::int64_t begin = 0; begin < n_chains; begin += together) {
+    const int count = static_cast<int>(std::min<std::int64_t>(together, n_chains - begin));
+    std::uint32_t at[together];
+    for (int i = 0; i < count; ++i) {
+      at[i] = first[begin + i];
+      walked[i].clear();
+    }
+    for (bool goes_on = true; goes_on;) {
+      goes_on = false;
+      for (int i = 0; i < count; ++i) {
+        if (at[i] == none) continue;
+        const std::uint32_t following = next[2 * std::int64_t{at[i]}];
+        walked[i].push_back(homes[at[i]] | (following != none ? linked : 0));
+        at[i] = following;
+        goes_on = true;
+      }
+    }
+    for (int i = 0; i < count; ++i) entry = std::copy(walked[i].begin(), walked[i].end(), entry);
+  }
+}
+
 // Chains along an axis in the order of their first vertices, which keeps what lies close together
 // in images close together in time.
 Chains find_chains(const Buffer<std::uint32_t>& homes, const std::uint32_t* next) {
@@ -84,12 +111,7 @@ Chains find_chains(const Buffer<std::uint32_t>& homes, const std::uint32_t* next
     first[found] = static_cast<std::uint32_t>(v);
     found += static_cast<std::int64_t>((next[2 * v] != none) & (next[2 * v + 1] == none));
   }
-  std::uint32_t* entry = chains.data();
-  for (std::int64_t i = 0; i < n_chains; ++i) {
-    std::int64_t v = first[i];
-    for (; next[2 * v] != none; v = next[2 * v]) *entry++ = homes[v] | linked;
-    *entry++ = homes[v];
-  }
+  follow(homes.data(), next, none, first, n_chains, chains.data());
   chains.cut();
   return chains;
 }

@@ -22,7 +22,7 @@ inline bool keys_are_dense(const KeyRanges& ranges, const std::vector<KeyRanges>
   if (ranges.total_bits > 30) return false;
   if (ranges.end_of_keys() > std::max(small, 12 * strips.n_points)) return false;
   return std::all_of(of_strips.begin(), of_strips.end(), [&](const KeyRanges& part) {
-    return ranges.span_of_keys(part) <= std::max(small, 16 * strips.size);
+    return ranges.span_of_keys(part) <= std::max(small, 128 * strips.size);
   });
 }
 

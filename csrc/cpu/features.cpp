@@ -52,8 +52,9 @@ Features::Features(const PixelGrid& pixels)
     : columns_(pixels.channels),
       type_(pixels.type),
       n_columns_(pixels.n_channels),
-      dim_(2 + pixels.n_channels),
+      dim_(pixels.n_positions() + pixels.n_channels),
       width_(pixels.width),
+      height_(pixels.height),
       inverse_sigmas_(pixels.inverse_sigmas, pixels.inverse_sigmas + dim_) {}
 
 // Calls f with the columns of the points from this one on, as what they are.
@@ -78,22 +79,48 @@ void Features::load(std::int64_t first, int count, float (*block)[kernels::simpl
     }
     return;
   }
-  std::int64_t x = first % width_, y = first / width_;
-  for (int i = 0; i < count; ++i) {
-    block[0][i] = static_cast<float>(x) * inverse_sigmas_[0];
-    block[1][i] = static_cast<float>(y) * inverse_sigmas_[1];
-    if (++x < width_) continue;
-    x = 0;
-    ++y;
-  }
+  load_positions(first, count, block);
+  const int n_positions = dim_ - n_columns_;
   with_columns(first, [&](const auto* from) {
     for (int c = 0; c < n_columns_; ++c) {
-      const float inverse = inverse_sigmas_[2 + c];
+      const float inverse = inverse_sigmas_[n_positions + c];
       for (int i = 0; i < count; ++i) {
-        block[2 + c][i] = static_cast<float>(from[i * n_columns_ + c]) * inverse;
+        block[n_positions + c][i] = static_cast<float>(from[i * n_columns_ + c]) * inverse;
       }
     }
   });
+}
+
+void Features::load_positions(std::int64_t first, int count,
+                              float (*block)[kernels::simplex_batch]) const {
+  const bool has_z = dim_ - n_columns_ > 2;
+  const std::int64_t row = first / width_;
+  std::int64_t x = first % width_, y = row % height_, z = row / height_;
+  for (int i = 0; i < count; ++i) {
+    block[0][i] = static_cast<float>(x) * inverse_sigmas_[0];
+    block[1][i] = static_cast<float>(y) * inverse_sigmas_[1];
+    if (has_z) block[2][i] = static_cast<float>(z) * inverse_sigmas_[2];
+    if (++x < width_) continue;
+    x = 0;
+    if (++y < height_) continue;
+    y = 0;
+    ++z;
+  }
+}
+
+// Of the points from first to last; where they leave a row or a slice, all of it counts.
+void Features::bound_positions(std::int64_t first, std::int64_t last, FeatureRange* range) const {
+  const int n_positions = dim_ - n_columns_;
+  const std::int64_t all = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t lengths[] = {width_, n_positions > 2 ? height_ : all, all};
+  for (int axis = 0; axis < n_positions; ++axis) {
+    const std::int64_t length = lengths[axis];
+    const bool is_one = first / length == last / length;
+    range->lo[axis] = is_one ? static_cast<float>(first % length) : 0.0F;
+    range->hi[axis] = static_cast<float>(is_one ? last % length : length - 1);
+    first /= length;
+    last /= length;
+  }
 }
 
 FeatureRange Features::range(std::int64_t begin, std::int64_t end) const {
@@ -108,11 +135,7 @@ FeatureRange Features::range(std::int64_t begin, std::int64_t end) const {
     });
   }
   if (width_ == 0) return range;
-  const bool one_row = begin / width_ == (end - 1) / width_;
-  range.lo[0] = one_row ? static_cast<float>(begin % width_) : 0.0F;
-  range.hi[0] = static_cast<float>(one_row ? (end - 1) % width_ : width_ - 1);
-  range.lo[1] = static_cast<float>(begin / width_);
-  range.hi[1] = static_cast<float>((end - 1) / width_);
+  bound_positions(begin, end - 1, &range);
   // Rounding is monotonous: the bounds of the products are the products of the bounds.
   for (std::size_t axis = 0; axis < dim; ++axis) {
     range.lo[axis] *= inverse_sigmas_[axis];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Where points lie in feature space: given row by row, or made from an image on the fly.
+// Where points lie in feature space: given row by row, or made from an image or volume on the fly.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,8 @@ class Features {
 
  private:
   FeatureRange range(std::int64_t begin, std::int64_t end) const;
+  void load_positions(std::int64_t first, int count, float (*block)[kernels::simplex_batch]) const;
+  void bound_positions(std::int64_t first, std::int64_t last, FeatureRange* range) const;
   template <class F>
   void with_columns(std::int64_t point, F&& f) const;
   [[noreturn]] void explain_non_finite(const Strips& strips) const;
@@ -36,7 +38,7 @@ class Features {
   const void* columns_;  // (n, n_columns)
   ChannelType type_ = ChannelType::float32;
   int n_columns_, dim_;
-  std::int64_t width_ = 0;  // of an image; 0: columns are features
+  std::int64_t width_ = 0, height_ = 0;  // of an image or volume; 0: columns are features
   std::vector<float> inverse_sigmas_;
 };
 

@@ -217,8 +217,8 @@ Lattice::Lattice(const float* features, std::int64_t points, int dimension,
 
 Lattice::Lattice(const PixelGrid& pixels, std::vector<int> fill_rounds, int blur_passes,
                  int threads, std::int64_t max_bytes)
-    : Lattice(Features(pixels), pixels.height * pixels.width, std::move(fill_rounds), blur_passes,
-              threads, max_bytes) {}
+    : Lattice(Features(pixels), pixels.n_points(), std::move(fill_rounds), blur_passes, threads,
+              max_bytes) {}
 
 Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int> fill_rounds,
                  int blur_passes, int threads, std::int64_t max_bytes)

@@ -322,8 +322,10 @@ def test_presets_begin_with_published_values():
     near, alike = crf.bilateral_log_sigmas.exp().tolist()
     assert (round(near), round(alike), crf.bilateral_weight[0].item()) == (160, 3, 5.0)
     assert (crf.normalization, crf.training_iterations) == ("after", 3)
-    with pytest.raises(ValueError, match=r"\[CRF.from_preset\] name is 'x'; expected"):
-        CRF.from_preset("x", C)
+    assert crf.eval_iterations == 10
+    assert CRF.from_preset("mrbrains", C).spatial_weight is None
+    with pytest.raises(ValueError, match=r"preset is 'crfrnn'; the nearest name is 'crf-rnn'"):
+        CRF.from_preset("crfrnn", C)
 
 
 @pytest.mark.parametrize("options", [{}, {"learn": ("sigmas",), "image_gradient": "smooth"}])

@@ -126,7 +126,7 @@ def lattice_of_points(where: str, features: Any, n_points: int, threads: int) ->
 def lattice_of_grid(where: str, size: tuple[int, int], sxy: Any, threads: int) -> core.Lattice:
     """Of the coordinates x, y of (H, W) pixels; kept for other images where that is asked for."""
     axes = _axes(where, "sxy", sxy, ("x", "y"))
-    features = PixelFeatures(*size, None, inverse_sigmas(where, axes))
+    features = PixelFeatures(size, None, inverse_sigmas(where, axes))
     key = (size, tuple(axis.sigma for axis in axes), _ACCURACY)
     return cache.shared(key, lambda: build_lattice(where, features, axes, _ACCURACY, threads))
 
@@ -138,7 +138,7 @@ def lattice_of_image(
     axes = _axes(where, "sxy", sxy, ("x", "y"))
     axes += _axes(where, "srgb", srgb, ("red", "green", "blue"))
     image = _levels(where, as_array(where, "rgbim", rgbim), size)
-    features = PixelFeatures(*size, image, inverse_sigmas(where, axes))
+    features = PixelFeatures(size, image, inverse_sigmas(where, axes))
     return build_lattice(where, features, axes, _ACCURACY, threads)
 
 

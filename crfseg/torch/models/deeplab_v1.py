@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crfseg import _check as check
+from crfseg import presets
 
 from .prediction import Predictor
 from .vgg16 import WIDTH, classifier, features, he, normal, trunk
@@ -38,13 +39,11 @@ _FORMS: Final = {
     "7x7": _Form(64, 7, 4, 12),
     "4x4-dilated": _Form(64, 4, 8, 12),
 }
-# Of the bilateral kernel: sigma_xy, sigma_rgb, weight; the spatial one has 3 and 3. For "7x7" and
-# "4x4-dilated" none were published: they take those of "4x4".
-_BILATERAL: Final = {
-    ("largefov", False): (121.0, 5.0, 4.0),
-    ("largefov", True): (83.0, 5.0, 4.0),
-    ("4x4", False): (50.0, 10.0, 5.0),
-    ("4x4", True): (95.0, 3.0, 3.0),
+# Of crfseg.presets, without and with MSc. For "7x7" and "4x4-dilated" none were published: they
+# take those of "4x4".
+_PRESETS: Final = {
+    "largefov": ("deeplab-v1-largefov", "deeplab-v1-msc-largefov"),
+    "4x4": ("deeplab-v1", "deeplab-v1-msc"),
 }
 
 
@@ -115,7 +114,7 @@ class DeepLabV1(Predictor):
         self.classifier = classifier(fc6, num_classes)
         branches = {name: _branch(name, num_classes, width) for name in _SOURCES if msc}
         self.branches = nn.ModuleDict(branches)
-        self._bilateral = _BILATERAL.get((variant, msc), _BILATERAL["4x4", msc])
+        self._preset = _PRESETS.get(variant, _PRESETS["4x4"])[msc]
 
     @property
     def crf_parameters(self) -> Mapping[str, Any]:
@@ -123,12 +122,7 @@ class DeepLabV1(Predictor):
 
         That is the code of Krähenbühl & Koltun, NIPS 2011, which divides after filtering.
         """
-        return {
-            "spatial": (3.0, 3.0),
-            "bilateral": self._bilateral,
-            "iterations": 10,
-            "normalization": "after",
-        }
+        return dict(presets.get(self._preset).options)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores at stride 8, (N, num_classes, h, w), of images less their means, in BGR."""

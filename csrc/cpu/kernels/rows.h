@@ -98,6 +98,8 @@ CRFSEG_INLINE void for_number_of_corners(int corners, F&& f) {
   switch (corners) {
     case 3:
       return f(CornerKind<3, Row>{});
+    case 4:
+      return f(CornerKind<4, Row>{});
     case 6:
       return f(CornerKind<6, Row>{});
     default:

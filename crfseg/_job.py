@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""What refine() and refine_points() do once they know what x, the image and the terms are."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from . import _memory as memory
+from ._containers import Restore, requires_gradient
+from ._image import Images, Ranges
+from ._items import Items
+from ._kernels import Kernels
+from ._results import Result, checked_unsure, form_of
+from ._scores import Scores
+from ._unaries import Unaries
+from .compatibility import Compatibility
+from .lattice import ACCURACIES
+from .pairwise import Grid, Term
+from .solvers import FrankWolfe, MeanField, native, rows_kept
+
+
+class Model(NamedTuple):
+    """The arguments about the model and about inference, checked one by one."""
+
+    compatibility: Compatibility
+    normalization: str
+    accuracy: str
+    iterations: int
+    tolerance: float
+    solver: MeanField | FrankWolfe
+    skip: bool
+    returns: str
+    confidence: float
+    min_confidence: float | None
+    ignore_index: int | None
+    n_labels: int | None
+
+
+def run(
+    where: str,
+    x: Any,
+    restore: Restore,
+    scores: Scores,
+    grid: Grid,
+    images: Images,
+    scale: Ranges | None,
+    terms: Sequence[Term],
+    keep_thin: int,
+    model: Model,
+    threads: int,
+) -> Any:
+    """The refined segmentation, in the container of ``x``."""
+    array, n_items = scores.array, scores.sizes.get("N", 1)
+    is_mark_given = model.min_confidence is None or scores.kind == "labels"
+    unaries = Unaries(
+        where,
+        scores,
+        grid,
+        model.n_labels,
+        model.confidence,
+        model.ignore_index if is_mark_given else None,  # else it is for the result alone
+        keep_thin,
+    )
+    marks = (model.min_confidence, model.ignore_index)
+    unsure = checked_unsure(where, *marks, scores, model.returns, unaries.n_labels)
+    form = form_of(scores, model.returns, unaries.n_labels, unsure)
+    if n_items == 0:
+        return restore(Result(form, scores, grid, unaries.n_labels).array)
+    kernels = Kernels(
+        *(where, terms, grid, images.n_channels, unaries.n_labels),
+        compatibility=model.compatibility,
+        normalization=model.normalization,
+        accuracy=ACCURACIES[model.accuracy],
+    )
+    if requires_gradient(x) and form.is_soft:
+        from .torch.refinement import refine_tensor
+
+        return refine_tensor(
+            *(where, x, scores, grid, form, kernels, images, scale),
+            *(model.iterations, model.tolerance, model.accuracy, model.solver, keep_thin),
+        )
+    item_bytes = _item_bytes(grid, unaries, kernels, rows_kept(model.solver))
+    result_bytes = form.bytes_of(n_items, grid, unaries.n_labels)
+    memory.require(where, _in_words(array, unaries, kernels), item_bytes + result_bytes)
+    with memory.explained(where, f"x of shape {array.shape}"):
+        result = Result(form, scores, grid, unaries.n_labels)
+        items = Items(
+            *(where, grid, unaries, kernels, images, scale, result),
+            *(model.iterations, model.tolerance, native(model.solver), model.skip),
+        )
+        items.refine(n_items, threads, item_bytes)
+    return restore(result.array)
+
+
+def _item_bytes(grid: Grid, unaries: Unaries, kernels: Kernels, rows: int) -> int:
+    """What one item needs at least, x and the result aside."""
+    n_points = math.prod(grid)
+    needed = memory.mean_field_bytes(n_points, unaries.n_labels, kernels.dims)
+    return needed + unaries.n_bytes + rows * memory.unary_bytes(n_points, unaries.n_labels)
+
+
+def _in_words(array: NDArray[Any], unaries: Unaries, kernels: Kernels) -> str:
+    """The job, for whom it is too big."""
+    kernel_words = f"{len(kernels.dims)} kernel{'s' * (len(kernels.dims) != 1)}"
+    return f"x of shape {array.shape} with {unaries.n_labels} labels and {kernel_words}"
