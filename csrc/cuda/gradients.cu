@@ -18,6 +18,7 @@ struct UnrolledPass : TilePass {
   float sign = 1.0F;             // of what is read
   float* logits = nullptr;       // (slots, width) less the highest of their point
   float* highest = nullptr;      // (slots) or null
+  std::uint32_t* is_bad = nullptr;
   bool slices = false, splats = false, watches_change = false;
   float* q = nullptr;  // (slots, width) or null
   UnrollState* state = nullptr;
@@ -27,9 +28,13 @@ struct UnrolledPass : TilePass {
 
 // Only differences between labels matter to Q, and messages must not drown in a common offset.
 CRFSEG_DEVICE void read_logits(const UnrolledPass& pass, std::int64_t tile, const TileValues& own) {
+  bool is_bad = false;
   read_tile(pass, tile, own, log_zero, [&](std::int64_t point, int label) {
-    return pass.sign * pass.unary(tile / pass.tiling.per_item, label, point);
+    const float value = pass.unary(tile / pass.tiling.per_item, label, point);
+    is_bad = is_bad || !(fabsf(value) <= largest_float);
+    return pass.sign * value;
   });
+  if (is_bad) atomic_max(pass.is_bad, 1U);
   block_barrier();
   const int slots = pass.tiling.size();
   for (int slot = thread_index(); slot < slots; slot += block_size()) {
@@ -181,6 +186,7 @@ void UnrolledField::forth(const Step& step) {
   pass.sign = is_energy_ ? -1.0F : 1.0F;
   pass.logits = logits_.data();
   pass.highest = highest_.data();
+  pass.is_bad = &reinterpret_cast<UnrollState*>(state_.data())->is_bad;
   pass.slices = step.slices;
   pass.splats = step.splats;
   pass.watches_change = step.watches;
@@ -245,6 +251,12 @@ void UnrolledField::run(BatchView<const float> unary, bool is_energy, const Unro
   if (!plan_.finds_again()) logits_ = {};
   highest_ = {};
   is_run_ = true;
+}
+
+bool UnrolledField::is_finite() const {
+  UnrollState state;
+  copy_to_host(&state, state_.data(), sizeof(state), stream_);
+  return state.is_bad == 0;
 }
 
 Unrolling UnrolledField::unrolling() const {

@@ -11,6 +11,7 @@ namespace cuda {
 // How the way to a fixed point stands. Once nothing moves, one more step writes what there is.
 struct UnrollState {
   std::uint32_t is_done, is_settled, iterations, change, last_change;
+  std::uint32_t is_bad;  // whether anything in the unary was not finite
 };
 
 // How the series back from it stands; behind it lie the largest |delta| of every item's first term,
