@@ -69,12 +69,15 @@ void CoupledTerm::start(std::size_t n_steps) {
 }
 
 void CoupledTerm::start_messages() {
-  if (!messages_) messages_.emplace(*kernel_.lattice, width_, allocate_);
+  if (messages_) return;
+  messages_.emplace(*kernel_.lattice, width_, allocate_);
+  messages_->clear(stream_);
 }
 
 void CoupledTerm::start_back() {
   const LatticeView& view = kernel_.lattice->view();
   adjoint_.emplace(*kernel_.lattice, width_, allocate_);
+  adjoint_->clear(stream_);  // sums over all vertices take those that are not there
   moments_.emplace(view.all_vertices(), n_labels_, width_, kernel_.is_full, allocate_, stream_);
 }
 

@@ -216,6 +216,7 @@ void UnrolledField::run(BatchView<const float> unary, bool is_energy, const Unro
   if (options.every < 1 || options.differentiated < 0 || options.iterations < 0) {
     throw Error("steps are counted from 0, and kept from every one on");
   }
+  const std::lock_guard<std::mutex> lock(mutex_);
   is_run_ = false;
   is_energy_ = is_energy;
   options_ = options;

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "cuda/arrays.h"
@@ -116,6 +117,7 @@ class UnrolledField {
   void find_sums(int t);
   void forget(int t);
 
+  std::mutex mutex_;  // one way at a time: they share what follows
   Tiling tiling_;
   int n_labels_, width_;
   Allocate allocate_;

@@ -315,6 +315,7 @@ void UnrolledField::Return::back(const Step& step) {
 
 void UnrolledField::back(BatchView<const float> gradient, const BackOptions& options,
                          BatchView<float> out) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (!is_run_) throw Error("there is nothing to go back through");
   if (options.features.size() != terms_.size() || options.couplings.size() != terms_.size()) {
     throw Error("expected what is wanted of features and couplings for each kernel");

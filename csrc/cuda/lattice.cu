@@ -258,6 +258,7 @@ Lattice::Lattice(const Points& points, const BuildOptions& options, const Alloca
                  Stream stream)
     : fill_(options.fill), passes_(options.passes), n_points_(points.n_items * points.n_points) {
   view_.dim = points.dim;
+  view_.is_bounded = options.room_for_rows > 0;
   view_.tiling = Tiling::of(points.n_items, points.n_points, points.width, options.side);
   if (view_.tiling.n_slots() * (points.dim + 1) >= std::int64_t{no_vertex}) {
     throw Error("a lattice on a device has less than 2^32 corners");

@@ -64,6 +64,7 @@ struct LatticeView {
   const std::uint32_t* neighbours = nullptr;    // (dim + 1, n_vertices, 2): forth, back; or none
 
   bool is_repeated = false;  // built for one item, the same for all
+  bool is_bounded = false;   // there is room for so many rows and vertices; some may not be there
 
   // Where an item's tiles, rows and vertices begin, beyond those of the first.
   CRFSEG_HD_MEMBER std::int64_t built_tile(std::int64_t tile) const {

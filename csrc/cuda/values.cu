@@ -132,6 +132,11 @@ std::int64_t Values::nbytes() const {
   return partial_.nbytes() + rows_.nbytes() + others_.nbytes();
 }
 
+void Values::clear(Stream stream) {
+  if (!view_.is_bounded) return;
+  fill_bytes(partial_.data(), 0, static_cast<std::size_t>(partial_.nbytes()), stream);
+}
+
 void Values::splat(const float* rows, const float* scale, Stream stream) {
   CRFSEG_LAUNCH(splat_slots, blocks_of(view_.tiling.n_tiles()), block_threads, 0, stream, view_,
                 width_, rows, scale, partial_.data());

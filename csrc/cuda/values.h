@@ -12,6 +12,8 @@ class Values {
  public:
   Values(const Lattice& lattice, int width, const Allocate& allocate);
 
+  // Makes zeros of rows that no tile puts sums to, where there may be such.
+  void clear(Stream stream);
   // Where tiles put their sums.
   float* partial() const { return partial_.data(); }
   // Splats rows (slots, width), times `scale` of the slots that were built, or null.

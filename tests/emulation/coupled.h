@@ -28,6 +28,7 @@ struct Kernel {
   Floats coupling;
   std::vector<int> fill;
   int passes = 1;
+  bool has_room = false;  // on a device, for more vertices than there are
 
   double gain() const { return crfseg::lattice_gain(dim, fill, passes); }
 };
@@ -131,6 +132,11 @@ inline std::shared_ptr<cuda::Lattice> device_lattice(const Problem& problem, con
   cuda::BuildOptions options = twins::options_of(kernel.dim, kernel.fill, kernel.passes);
   options.side = side;
   auto lattice = std::make_shared<cuda::Lattice>(points, options, twins::allocate(), nullptr);
+  if (kernel.has_room) {
+    options.room_for_rows = lattice->view().n_rows + 40;
+    options.room_for_vertices = lattice->view().n_vertices + 5;
+    lattice = std::make_shared<cuda::Lattice>(points, options, twins::allocate(), nullptr);
+  }
   if (!kernel.is_shared) return lattice;
   return std::make_shared<cuda::Lattice>(lattice->repeated(problem.n_items));
 }

@@ -126,6 +126,9 @@ void check_lattices() {
   }
   problem.kernels = {kernel_of(problem, 3, false, 7)};
   couple(&problem.kernels[0], 3, true, 3);
+  problem.kernels[0].has_room = true;
+  check_problem(problem, steps(2, 2, 1, false));
+  problem.kernels[0].has_room = false;
   problem.kernels[0].fill = {1, 4};
   problem.kernels[0].passes = 2;
   check_problem(problem, steps(2, 2, 1, false));
