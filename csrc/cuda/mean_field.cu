@@ -239,7 +239,6 @@ void MeanField::load_q(BatchView<const float> q) {
 
 void MeanField::infer(BatchView<const float> start, const FieldOptions& options,
                       BatchView<float> out, std::int32_t* labels) {
-  last_ = options;
   const bool given = static_cast<bool>(start);
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || std::any_of(terms_.begin(), terms_.end(),
@@ -255,6 +254,7 @@ void MeanField::infer(BatchView<const float> start, const FieldOptions& options,
     }
   }
   if (options.trace) trace_ = Array<double>(options.iterations + 1, allocate_);
+  last_ = options;  // for outcome(), once all that it reads is there
   Step first;
   first.slices = false;
   first.splats = options.iterations > 0 || options.trace;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// csrc/cuda/runtime.h where device memory is the host's. What is allocated is filled with NaN, and
-// counted.
+// csrc/cuda/runtime.h where device memory is the host's.
 #include "cuda/runtime.h"
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
+
+#include "emulation.h"
+#include "heap.h"
 
 namespace crfseg {
 namespace cuda {
@@ -17,10 +17,9 @@ OnDevice::~OnDevice() = default;
 
 Allocate stream_allocator(Stream) {
   return [](std::size_t bytes) {
-    void* memory = std::aligned_alloc(256, (bytes + 256) / 256 * 256);
+    Memory memory = emulation::allocate(bytes);
     if (memory == nullptr) throw OutOfDeviceMemory(bytes);
-    std::memset(memory, 0xFF, bytes);
-    return Memory(memory, &std::free);
+    return memory;
   };
 }
 
@@ -38,7 +37,7 @@ void synchronize(Stream) {}
 bool is_capturing(Stream) { return false; }
 
 int blocks_at_once() { return 3; }  // so that loops over blocks are loops
-std::size_t most_shared_bytes() { return 48 << 10; }
+std::size_t most_shared_bytes() { return emulation::most_shared_bytes; }
 
 }  // namespace cuda
 }  // namespace crfseg
