@@ -20,22 +20,10 @@
 #include "kinds.h"
 #include "lattice.h"
 #include "solver.h"
+#include "unary.h"
 #include "view.h"
 
 namespace crfseg {
-
-// How coarse scores, row by row, lie on an image: bilinearly (cpu/taps.h).
-struct CoarseGrid {
-  std::int64_t rows, columns, height, width;
-  bool align_corners;
-};
-
-// What hard labels mean: the energy of a point's own label and of the others, and that of all
-// labels where a point has none.
-struct LabelEnergies {
-  float given, other, unknown;
-  int forbidden;  // a label that no point can have; or -1
-};
 
 // What was found while reading unaries, for the caller to judge. Places are label * n_points +
 // point.

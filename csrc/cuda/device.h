@@ -32,6 +32,7 @@ CRFSEG_DEVICE std::int64_t block_index() { return blockIdx.x; }
 CRFSEG_DEVICE std::int64_t grid_size() { return gridDim.x; }
 CRFSEG_DEVICE void block_barrier() { __syncthreads(); }
 CRFSEG_DEVICE void atomic_max(std::uint32_t* at, std::uint32_t value) { atomicMax(at, value); }
+CRFSEG_DEVICE void atomic_add(std::uint32_t* at, std::uint32_t value) { atomicAdd(at, value); }
 
 }  // namespace cuda
 }  // namespace crfseg

@@ -11,99 +11,11 @@
 namespace crfseg {
 namespace cuda {
 
-// Floats in the order of their numbers: comparing these compares those.
-CRFSEG_DEVICE std::uint32_t ordered(float value) {
-  const std::uint32_t bits = bits_of_float(value);
-  return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
-}
-
-// What unaries were found to be; `inverse_low` is that of the lowest value, so that the largest is
-// kept.
-struct UnaryReportBits {
-  std::uint32_t is_bad, inverse_low, off;
-};
-
 // How an inference stands.
 struct FieldState {
   std::uint32_t is_done, iterations, change,
       last_change;  // bits of max |dQ|, which is not negative
 };
-
-// What is read of a point's label.
-CRFSEG_DEVICE float read_value(const BatchView<const float>& values, UnaryKind kind,
-                               std::int64_t item, int label, std::int64_t point) {
-  if (kind != UnaryKind::foreground) return values(item, label, point);
-  const float foreground = values(item, 0, point);
-  return label == 0 ? 1.0F - foreground : foreground;
-}
-
-// The logarithm of the sum of exp of a point's logits, or its lowest energy.
-CRFSEG_DEVICE float shift_of(const BatchView<const float>& values, UnaryKind kind,
-                             std::int64_t item, int n_labels, std::int64_t point) {
-  if (kind != UnaryKind::logits && kind != UnaryKind::energies) return 0.0F;
-  const bool is_energy = kind == UnaryKind::energies;
-  float best = values(item, 0, point);
-  for (int label = 1; label < n_labels; ++label) {
-    const float value = values(item, label, point);
-    best = is_energy ? fminf(best, value) : fmaxf(best, value);
-  }
-  if (is_energy) return best;
-  float total = 0.0F;
-  for (int label = 0; label < n_labels; ++label) {
-    total += expf(values(item, label, point) - best);
-  }
-  return best + logf(total);
-}
-
-CRFSEG_DEVICE float log_of(float value, UnaryKind kind, float clip, float shift) {
-  switch (kind) {
-    case UnaryKind::energies:
-      return value > largest_float ? log_zero : shift - value;
-    case UnaryKind::logits:
-      return fmaxf(value - shift, log_zero);
-    default:
-      return logf(fmaxf(value, clip));
-  }
-}
-
-// Rows of -U, energies counted from each point's lowest, the sums of which go to tile_sums.
-CRFSEG_KERNEL read_unary(CRFSEG_CONSTANT Tiling tiling, BatchView<const float> values,
-                         UnaryKind kind, float clip, int n_labels, int width, float* rows,
-                         UnaryReportBits* report, double* tile_sums) {
-  CRFSEG_SHARED(shared);
-  double* room = reinterpret_cast<double*>(shared);
-  for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
-    const std::int64_t item = tile / tiling.per_item;
-    double offset = 0.0;
-    for (int slot = thread_index(); slot < tiling.size(); slot += block_size()) {
-      const std::int64_t point = tiling.point(tile, slot);
-      float* row = rows + (tile * tiling.size() + slot) * width;
-      if (point < 0) {
-        for (int label = 0; label < width; ++label) row[label] = 0.0F;
-        continue;
-      }
-      const float shift = shift_of(values, kind, item, n_labels, point);
-      float total = 0.0F, low = largest_float;
-      bool is_bad = false, is_possible = false;
-      for (int label = 0; label < n_labels; ++label) {
-        const float value = read_value(values, kind, item, label, point);
-        const bool forbids = kind == UnaryKind::energies && value > largest_float;
-        is_bad = is_bad || (!(fabsf(value) <= largest_float) && !forbids);
-        is_possible = is_possible || value <= largest_float;
-        low = fminf(low, value);
-        total += value;
-        row[label] = log_of(value, kind, clip, shift);
-      }
-      for (int label = n_labels; label < width; ++label) row[label] = log_zero;
-      if (is_bad || !is_possible) atomic_max(&report->is_bad, 1U);
-      atomic_max(&report->inverse_low, ~ordered(low));
-      if (kind == UnaryKind::probabilities) atomic_max(&report->off, ordered(fabsf(total - 1.0F)));
-      if (kind == UnaryKind::energies) offset += static_cast<double>(shift);
-    }
-    const double sum = sum_of_block(offset, room);
-    if (thread_index() == 0) tile_sums[tile] = sum;
-  }
-}
 
 // Rows of given marginals.
 CRFSEG_KERNEL read_marginals(CRFSEG_CONSTANT Tiling tiling, BatchView<const float> values,
@@ -186,8 +98,8 @@ struct FieldPass : TilePass {
   float damping = 0.0F;
   float* z = nullptr;  // (slots, width) natural parameters, where damped
   FieldState* state = nullptr;
-  BatchView<float> out;
-  std::int32_t* labels = nullptr;  // (n_items, n_points) or null
+  MarginalView out;
+  LabelTarget labels;
 };
 
 // Logits of a tile: -U and the messages.
@@ -227,16 +139,16 @@ CRFSEG_DEVICE void write_point(const FieldPass& pass, std::int64_t item, std::in
                                const float* row) {
   int best = 0;
   for (int label = 0; label < pass.n_labels; ++label) {
-    if (pass.out) pass.out(item, label, point) = row[label];
+    if (pass.out) store_marginal(pass.out, pass.out.place(item, label, point), row[label]);
     if (row[label] > row[best]) best = label;
   }
-  if (pass.labels != nullptr) pass.labels[item * pass.tiling.n_points + point] = best;
+  pass.labels.store(item * pass.tiling.n_points + point, best);
 }
 
 // What becomes of the logits of a tile's slots.
 CRFSEG_DEVICE void find_marginals(const FieldPass& pass, std::int64_t tile, const TileValues& own) {
   const int slots = pass.tiling.size();
-  const bool writes = pass.out || pass.labels != nullptr;
+  const bool writes = pass.out || pass.labels;
   float change = 0.0F;
   for (int slot = thread_index(); slot < slots; slot += block_size()) {
     float* row = own.rows + slot * own.stride;

@@ -132,12 +132,6 @@ CRFSEG_KERNEL end_step(UnrollState* state, std::uint32_t tolerance, bool is_firs
   state->is_settled = state->last_change < tolerance ? 1 : 0;
 }
 
-std::uint32_t bits_on_host(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return bits;
-}
-
 }  // namespace
 
 // What a pass is to do, beside what is the same for all.
@@ -244,7 +238,7 @@ void UnrolledField::run(BatchView<const float> unary, bool is_energy, const Unro
     forth(step);
     if (options.fixed_point) {
       CRFSEG_LAUNCH(end_step, 1, 1, 0, stream_, reinterpret_cast<UnrollState*>(state_.data()),
-                    bits_on_host(options.tolerance), t == 0);
+                    bits_of_float(options.tolerance), t == 0);
     }
     if (!step.is_last) exchange(plan_.keeps_sums(t) ? t : -1, skip);
   }
@@ -267,7 +261,7 @@ Unrolling UnrolledField::unrolling() const {
   UnrollState state;
   copy_to_host(&state, state_.data(), sizeof(state), stream_);
   Unrolling found{static_cast<int>(state.iterations), std::numeric_limits<float>::quiet_NaN()};
-  if (found.iterations > 0) std::memcpy(&found.max_change, &state.last_change, sizeof(float));
+  if (found.iterations > 0) found.max_change = float_of_bits(state.last_change);
   return found;
 }
 

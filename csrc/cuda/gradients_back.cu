@@ -114,9 +114,7 @@ CRFSEG_KERNEL end_term(SeriesState* state, std::int64_t n_items, const std::uint
   constexpr std::uint32_t infinity = 0x7F800000;
   for (std::int64_t i = thread_index(); i < n_items; i += block_size()) {
     const std::uint32_t now = is_first ? first[i] : last[i];
-    float of_first, of_now;
-    memcpy(&of_first, &first[i], sizeof(of_first));
-    memcpy(&of_now, &now, sizeof(of_now));
+    const float of_first = float_of_bits(first[i]), of_now = float_of_bits(now);
     if (first[i] >= infinity) {
       atomic_max(&state->n_endless, 1U);
     } else if (first[i] != 0 && (is_first || !(of_now <= tolerance * of_first))) {

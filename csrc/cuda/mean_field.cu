@@ -33,13 +33,6 @@ Array<float> to_device(const std::vector<float>& values, const Allocate& allocat
   return array;
 }
 
-float of_ordered(std::uint32_t bits) {
-  bits = (bits & 0x80000000U) != 0 ? bits & 0x7FFFFFFFU : ~bits;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
 }  // namespace
 
 // One pairwise term: its lattice, its rows and what messages are made with.
@@ -153,8 +146,8 @@ struct MeanField::Step {
   bool slices = true, splats = true, watches = false, is_given = false, keeps = false;
   float damping = 0.0F;
   bool heeds_state = false;
-  BatchView<float> out;
-  std::int32_t* labels = nullptr;
+  MarginalView out;
+  LabelTarget labels;
 };
 
 MeanField::MeanField(const Tiling& tiling, int n_labels, Allocate allocate, Stream stream)
@@ -165,7 +158,6 @@ MeanField::MeanField(const Tiling& tiling, int n_labels, Allocate allocate, Stre
       stream_(stream),
       room_(tiling, width_, allocate_),
       log_unary_(tiling.n_slots() * width_, allocate_),
-      report_(sizeof(UnaryReportBits), allocate_),
       state_(sizeof(FieldState), allocate_),
       tile_sums_(2 * tiling.n_tiles(), allocate_) {
   if (n_labels < 1 || n_labels > most_labels) throw Error("a device takes 1 to 1024 labels");
@@ -177,20 +169,6 @@ std::int64_t MeanField::nbytes() const {
   std::int64_t sum = log_unary_.nbytes() + q_.nbytes() + z_.nbytes() + room_.nbytes();
   for (const auto& term : terms_) sum += term->nbytes();
   return sum;
-}
-
-void MeanField::set_unary(BatchView<const float> values, UnaryKind kind, float clip) {
-  fill_bytes(report_.data(), 0, static_cast<std::size_t>(report_.nbytes()), stream_);
-  CRFSEG_LAUNCH(read_unary, blocks_of(tiling_.n_tiles()), block_threads, double_per_thread, stream_,
-                tiling_, values, kind, clip, n_labels_, width_, log_unary_.data(),
-                reinterpret_cast<UnaryReportBits*>(report_.data()), tile_sums_.data());
-}
-
-UnaryFindings MeanField::findings() const {
-  UnaryReportBits bits;
-  copy_to_host(&bits, report_.data(), sizeof(bits), stream_);
-  return {bits.is_bad != 0, of_ordered(~bits.inverse_low),
-          bits.off != 0 ? of_ordered(bits.off) : 0.0F};
 }
 
 void MeanField::add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization,
@@ -238,7 +216,8 @@ void MeanField::load_q(BatchView<const float> q) {
 }
 
 void MeanField::infer(BatchView<const float> start, const FieldOptions& options,
-                      BatchView<float> out, std::int32_t* labels) {
+                      const MarginalView& out, const LabelTarget& labels) {
+  if (labels.narrow != nullptr && n_labels_ > 256) throw Error("8 bits name up to 256 labels");
   const bool given = static_cast<bool>(start);
   const bool watch = options.tolerance > 0.0F || options.trace;
   const bool keep_q = watch || std::any_of(terms_.begin(), terms_.end(),
@@ -277,8 +256,8 @@ void MeanField::infer(BatchView<const float> start, const FieldOptions& options,
   }
 }
 
-void MeanField::iterate(const FieldOptions& options, bool keep_q, BatchView<float> out,
-                        std::int32_t* labels) {
+void MeanField::iterate(const FieldOptions& options, bool keep_q, const MarginalView& out,
+                        const LabelTarget& labels) {
   const bool watch = options.tolerance > 0.0F || options.trace;
   auto* state = reinterpret_cast<FieldState*>(state_.data());
   const std::uint32_t* skip = watch ? &state->is_done : nullptr;

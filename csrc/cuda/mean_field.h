@@ -17,7 +17,9 @@
 #include "cuda/lattice.h"
 #include "cuda/tile_room.h"
 #include "cuda/values.h"
+#include "cuda/views.h"
 #include "kinds.h"
+#include "unary.h"
 
 namespace crfseg {
 namespace cuda {
@@ -25,24 +27,14 @@ namespace cuda {
 constexpr int most_terms = 8;  // pairwise terms
 constexpr int most_labels = 1024;
 
-// (items, labels, points) in device memory, strides counted in elements.
-template <class T>
-struct BatchView {
-  T* data = nullptr;
-  std::int64_t item_stride = 0, label_stride = 0, point_stride = 0;
-
-  CRFSEG_HD_MEMBER T& operator()(std::int64_t item, std::int64_t label, std::int64_t point) const {
-    return data[item * item_stride + label * label_stride + point * point_stride];
-  }
-  CRFSEG_HD_MEMBER explicit operator bool() const { return data != nullptr; }
-};
-
 // What was found in unaries. As UnaryReport, without the places.
 struct UnaryFindings {
   bool is_bad = false;  // a value that is not allowed; or a point whose labels all are forbidden
   float low = 0.0F;     // the lowest value
   float off = 0.0F;     // probabilities: the largest |sum over labels - 1|
 };
+
+struct UnaryReportBits;
 
 struct FieldOptions {
   int iterations = 10;
@@ -65,17 +57,27 @@ class MeanField {
   MeanField(const MeanField&) = delete;
   MeanField& operator=(const MeanField&) = delete;
 
-  void set_unary(BatchView<const float> values, UnaryKind kind, float clip);
+  void set_unary(const ScoreView& values, UnaryKind kind, float clip);
+  // Scores (items, labels, rows * columns) are upsampled to the images. What is found is found in
+  // the scores. No energies.
+  void set_coarse_unary(const ScoreView& scores, const CoarseGrid& grid, UnaryKind kind,
+                        float clip);
+  // Labels (n_items, n_points); those that are not 0..n_labels - 1 mean none.
+  void set_labels(const std::int32_t* labels, const LabelEnergies& energies);
   UnaryFindings findings() const;  // waits
+
+  // Makes the unary count `factor` times where structures are thin: where no square of `side`
+  // pixels with one most probable label covers a pixel. Nothing is held of an image more than half
+  // of which is thin. Energies are counted from each held point's lowest from there on.
+  void hold_thin(int side, float factor);
 
   // gain: of the lattice without normalisation.
   void add_kernel(std::shared_ptr<const Lattice> lattice, Normalization normalization, double gain,
                   float weight, const Compatibility& compatibility, bool exclude_self);
 
-  // start: Q to begin with, softmax(-U) if there is none. out and labels (n_items, n_points) may be
-  // null.
-  void infer(BatchView<const float> start, const FieldOptions& options, BatchView<float> out,
-             std::int32_t* labels);
+  // start: Q to begin with, softmax(-U) if there is none. out and labels may be null.
+  void infer(BatchView<const float> start, const FieldOptions& options, const MarginalView& out,
+             const LabelTarget& labels);
   Outcome outcome();  // of the last inference; waits
 
   // Of all items together; they wait.
@@ -89,10 +91,11 @@ class MeanField {
   class Term;
   struct Step;
 
+  void begin_unary();
   void run(const Step& step);
   void exchange(const std::uint32_t* skip);
-  void iterate(const FieldOptions& options, bool keep_q, BatchView<float> out,
-               std::int32_t* labels);
+  void iterate(const FieldOptions& options, bool keep_q, const MarginalView& out,
+               const LabelTarget& labels);
   void evaluate(bool entropy, const std::uint32_t* skip, double* to);
   double energy_of_q(bool entropy);
   double constant();
@@ -105,7 +108,8 @@ class MeanField {
   Stream stream_;
   TileRoom room_;
   Array<float> log_unary_, q_, z_;
-  Array<unsigned char> report_, state_;
+  Array<UnaryReportBits> report_;
+  Array<unsigned char> state_;
   Array<double> tile_sums_, trace_;
   FieldOptions last_;  // options of the last inference
   std::vector<std::unique_ptr<Term>> terms_;

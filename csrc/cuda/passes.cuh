@@ -8,31 +8,12 @@
 
 #include "cuda/device.h"
 #include "cuda/mean_field.h"
+#include "cuda/numbers.cuh"
 #include "cuda/tile.cuh"
 #include "cuda/tile_room.h"
 
 namespace crfseg {
 namespace cuda {
-
-constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
-constexpr float largest_float = 3.402823466e38F;
-
-CRFSEG_DEVICE std::uint32_t bits_of_float(float value) {
-  std::uint32_t bits;
-  memcpy(&bits, &value, sizeof(bits));
-  return bits;
-}
-
-// The sum of what the threads of a block give, in their order, to thread 0. `room` has an element
-// per thread.
-CRFSEG_DEVICE double sum_of_block(double own, double* room) {
-  room[thread_index()] = own;
-  block_barrier();
-  double sum = 0.0;
-  for (int i = 0; thread_index() == 0 && i < block_size(); ++i) sum += room[i];
-  block_barrier();
-  return sum;
-}
 
 // One pairwise term as kernels see it.
 struct TermView {

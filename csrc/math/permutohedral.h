@@ -14,12 +14,7 @@
 // multiply-adds: all twins must find the same simplex, bit for bit.
 #pragma once
 
-#if defined(__CUDACC__)
-#define CRFSEG_HD_MEMBER __host__ __device__
-#else
-#define CRFSEG_HD_MEMBER
-#endif
-#define CRFSEG_HD CRFSEG_HD_MEMBER static inline
+#include "math/host_device.h"
 
 namespace crfseg {
 namespace permutohedral {

@@ -80,6 +80,9 @@ static inline void atomic_max(std::uint32_t* at, std::uint32_t value) {
          !__atomic_compare_exchange_n(at, &now, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
 }
+static inline void atomic_add(std::uint32_t* at, std::uint32_t value) {
+  __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
+}
 
 }  // namespace cuda
 }  // namespace crfseg

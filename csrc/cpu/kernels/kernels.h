@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "math/taps.h"
+
 namespace crfseg {
 namespace kernels {
 
@@ -95,12 +97,6 @@ struct UnaryStats {
   std::int64_t low_at, off_at;
   float low, off;
   double offset;  // energies: the sum over points of the lowest, which log_unary leaves out
-};
-
-// Between which two coarse scores a pixel lies, and how near to the second.
-struct Tap {
-  std::int64_t low, high;
-  float share;
 };
 
 // Scores of a coarse grid, from which those of pixels are mixed.
