@@ -4,10 +4,8 @@
 
 #include <cmath>
 
-#include "cuda/device.h"
 #include "cuda/mean_field.h"
-#include "cuda/numbers.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/passes.cuh"
 #include "math/self_paths.h"
 
 namespace crfseg {
@@ -92,51 +90,17 @@ CRFSEG_KERNEL respond_to_self(CRFSEG_CONSTANT LatticeView lattice,
   }
 }
 
-// One pairwise term as kernels see it.
-struct TermView {
-  LatticeView lattice;
-  const float* rows = nullptr;         // blurred; -w mu of them where mu is a matrix
-  float* partial = nullptr;            // where tiles put their sums
-  const float* slice_scale = nullptr;  // (built slots) or null
-  const float* splat_scale = nullptr;
-  const float* factor = nullptr;     // (width) what is read is multiplied by
-  const float* self = nullptr;       // (built slots) or null: the diagonal, to be left out
-  const float* self_rows = nullptr;  // (n_labels, width): -w mu of a matrix; null: factor
-};
-
-struct FieldPass {
-  Tiling tiling;
-  int n_labels = 0, width = 0, n_terms = 0;
-  TermView terms[most_terms];
+struct FieldPass : TilePass {
   const float* log_unary = nullptr;  // (slots, width)
   float* q = nullptr;     // (slots, width) or null: the marginals before, and then those after
   bool is_given = false;  // q is splat and written as it is
   bool slices = true, splats = true, watches_change = false;
   float damping = 0.0F;
-  float* z = nullptr;     // (slots, width) natural parameters, where damped
-  float* room = nullptr;  // (blocks, slots of a tile, stride); null: shared memory
+  float* z = nullptr;  // (slots, width) natural parameters, where damped
   FieldState* state = nullptr;
   MarginalView out;
   LabelTarget labels;
 };
-
-// What a term adds to the logits of a slot, four labels at a time.
-CRFSEG_DEVICE Quad message_of(const TermView& term, std::int64_t tile, int slot, int n_labels,
-                              int width, int quad, const float* q) {
-  const std::int64_t at = term.lattice.built_tile(tile) * term.lattice.tiling.size() + slot;
-  Quad sum = slice_slot(term.lattice, tile, slot, term.rows, width, quad);
-  if (term.slice_scale != nullptr) sum = term.slice_scale[at] * sum;
-  sum = load_quad(term.factor + 4 * quad) * sum;
-  if (term.self == nullptr) return sum;
-  if (term.self_rows == nullptr) {
-    return sum - term.self[at] * (load_quad(term.factor + 4 * quad) * load_quad(q + 4 * quad));
-  }
-  for (int label = 0; label < n_labels; ++label) {
-    const float* row = term.self_rows + std::int64_t{label} * width + 4 * quad;
-    sum = sum - (term.self[at] * q[label]) * load_quad(row);
-  }
-  return sum;
-}
 
 // Logits of a tile: -U and the messages.
 CRFSEG_DEVICE void find_logits(const FieldPass& pass, std::int64_t tile, const TileValues& own) {
@@ -158,24 +122,6 @@ CRFSEG_DEVICE void find_logits(const FieldPass& pass, std::int64_t tile, const T
     }
     store_quad(own.rows + slot * own.stride + 4 * quad, t);
   }
-}
-
-CRFSEG_DEVICE void softmax(float* row, int width) {
-  Quad best = load_quad(row);
-  for (int i = 4; i < width; i += 4) {
-    const Quad t = load_quad(row + i);
-    best = {fmaxf(best.x, t.x), fmaxf(best.y, t.y), fmaxf(best.z, t.z), fmaxf(best.w, t.w)};
-  }
-  const Quad top = all_of(fmaxf(fmaxf(best.x, best.y), fmaxf(best.z, best.w)));
-  Quad total = no_quad();
-  for (int i = 0; i < width; i += 4) {
-    const Quad t = load_quad(row + i) - top;
-    const Quad p{expf(t.x), expf(t.y), expf(t.z), expf(t.w)};
-    store_quad(row + i, p);
-    total = total + p;
-  }
-  const float scale = 1.0F / ((total.x + total.y) + (total.z + total.w));
-  for (int i = 0; i < width; i += 4) store_quad(row + i, scale * load_quad(row + i));
 }
 
 // Keeps a slot's marginals; returns the largest change.
@@ -223,17 +169,13 @@ CRFSEG_DEVICE void find_marginals(const FieldPass& pass, std::int64_t tile, cons
 CRFSEG_KERNEL pass_field(CRFSEG_CONSTANT FieldPass pass) {
   if (pass.state != nullptr && pass.state->is_done != 0) return;
   CRFSEG_SHARED(shared);
-  TileValues own{reinterpret_cast<float*>(shared), tile_stride(pass.width)};
-  if (pass.room != nullptr) own.rows = pass.room + block_index() * pass.tiling.size() * own.stride;
+  const TileValues own = room_of_block(pass, shared);
   for (std::int64_t tile = block_index(); tile < pass.tiling.n_tiles(); tile += grid_size()) {
     find_logits(pass, tile, own);
     block_barrier();
     find_marginals(pass, tile, own);
     block_barrier();
-    for (int k = 0; pass.splats && k < pass.n_terms; ++k) {
-      const TermView& term = pass.terms[k];
-      splat_tile(term.lattice, tile, own, pass.width, term.splat_scale, term.partial);
-    }
+    if (pass.splats) splat_terms(pass, tile, own);
     block_barrier();
   }
 }
@@ -280,17 +222,6 @@ CRFSEG_KERNEL find_energy(CRFSEG_CONSTANT FieldPass pass, bool entropy, double* 
     const double all = sum_of_block(sum, room);
     if (thread_index() == 0) tile_sums[tile] = all;
   }
-}
-
-// *to = constant + the sum of n values, in an order that depends on nothing else: one block.
-CRFSEG_KERNEL add_up(std::int64_t n, const double* values, double constant, double* to,
-                     const FieldState* state) {
-  if (state != nullptr && state->is_done != 0) return;
-  CRFSEG_SHARED(shared);
-  double own = 0.0;
-  for (std::int64_t i = thread_index(); i < n; i += block_size()) own += values[i];
-  const double sum = sum_of_block(own, reinterpret_cast<double*>(shared));
-  if (thread_index() == 0) *to = constant + sum;
 }
 
 CRFSEG_KERNEL add_up_floats(std::int64_t n, const float* values, double* to) {

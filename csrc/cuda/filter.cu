@@ -29,7 +29,7 @@ CRFSEG_KERNEL read_and_splat(CRFSEG_CONSTANT LatticeView lattice, const float* v
       own.rows[slot * own.stride + channel] = is_there ? gain * value : 0.0F;
     }
     block_barrier();
-    splat_tile(lattice, tile, own, width, scale, partial);
+    splat_tile(lattice, tile, own.rows, own.stride, width, scale, partial);
     block_barrier();
   }
 }

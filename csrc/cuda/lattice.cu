@@ -7,6 +7,7 @@
 #include "cuda/grid.h"
 #include "cuda/lattice.h"
 #include "cuda/primitives.h"
+#include "cuda/with_dim.h"
 #include "math/key_ranges.h"
 
 namespace crfseg {
@@ -17,35 +18,6 @@ int bits_of(std::int64_t highest) {
   int bits = 0;
   while ((std::int64_t{1} << bits) <= highest) ++bits;
   return bits;
-}
-
-// Calls f with dim as a constant.
-template <class F>
-void with_dim(int dim, F&& f) {
-  switch (dim) {
-#define CRFSEG_DIM(n) \
-  case n:             \
-    return f(std::integral_constant<int, n>());
-    CRFSEG_DIM(1)
-    CRFSEG_DIM(2)
-    CRFSEG_DIM(3)
-    CRFSEG_DIM(4)
-    CRFSEG_DIM(5)
-    CRFSEG_DIM(6)
-    CRFSEG_DIM(7)
-    CRFSEG_DIM(8)
-    CRFSEG_DIM(9)
-    CRFSEG_DIM(10)
-    CRFSEG_DIM(11)
-    CRFSEG_DIM(12)
-    CRFSEG_DIM(13)
-    CRFSEG_DIM(14)
-    CRFSEG_DIM(15)
-    CRFSEG_DIM(16)
-#undef CRFSEG_DIM
-    default:
-      throw Error("a lattice has 1 to 16 dimensions");
-  }
 }
 
 }  // namespace
@@ -286,6 +258,7 @@ Lattice::Lattice(const Points& points, const BuildOptions& options, const Alloca
                  Stream stream)
     : fill_(options.fill), passes_(options.passes), n_points_(points.n_items * points.n_points) {
   view_.dim = points.dim;
+  view_.is_bounded = options.room_for_rows > 0;
   view_.tiling = Tiling::of(points.n_items, points.n_points, points.width, options.side);
   if (view_.tiling.n_slots() * (points.dim + 1) >= std::int64_t{no_vertex}) {
     throw Error("a lattice on a device has less than 2^32 corners");

@@ -64,6 +64,7 @@ struct LatticeView {
   const std::uint32_t* neighbours = nullptr;    // (dim + 1, n_vertices, 2): forth, back; or none
 
   bool is_repeated = false;  // built for one item, the same for all
+  bool is_bounded = false;   // there is room for so many rows and vertices; some may not be there
 
   // Where an item's tiles, rows and vertices begin, beyond those of the first.
   CRFSEG_HD_MEMBER std::int64_t built_tile(std::int64_t tile) const {
@@ -73,6 +74,7 @@ struct LatticeView {
     return is_repeated ? tile / tiling.per_item : 0;
   }
   CRFSEG_HD_MEMBER std::int64_t n_copies() const { return is_repeated ? tiling.n_items : 1; }
+  CRFSEG_HD_MEMBER std::int64_t built_slots() const { return tiling.n_slots() / n_copies(); }
   // Vertices and full runs, at most.
   CRFSEG_HD_MEMBER std::int64_t most_runs() const { return n_vertices + n_rows / run_length; }
   CRFSEG_HD_MEMBER std::int64_t all_rows() const { return n_rows * n_copies(); }

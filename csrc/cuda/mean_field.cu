@@ -6,6 +6,7 @@
 #include "cuda/field.cuh"
 #include "cuda/grid.h"
 #include "cuda/mean_field.h"
+#include "cuda/sums.cuh"
 #include "math/blur_shape.h"
 
 namespace crfseg {
@@ -67,7 +68,7 @@ class MeanField::Term {
 
   void exchange(const std::uint32_t* skip, Stream stream) {
     rows_ = values_.blur(false, skip, stream);
-    if (matrix_) rows_ = values_.mix(matrix_.data(), n_labels_, skip, stream);
+    if (matrix_) rows_ = values_.mix(rows_, matrix_.data(), n_labels_, skip, stream);
   }
 
   TermView view() const {
@@ -155,17 +156,11 @@ MeanField::MeanField(const Tiling& tiling, int n_labels, Allocate allocate, Stre
       width_(padded(n_labels)),
       allocate_(std::move(allocate)),
       stream_(stream),
-      fits_shared_(sizeof(float) * static_cast<std::size_t>(tile_stride(width_)) *
-                       static_cast<std::size_t>(tiling.size()) <=
-                   most_shared_bytes()),
+      room_(tiling, width_, allocate_),
       log_unary_(tiling.n_slots() * width_, allocate_),
       state_(sizeof(FieldState), allocate_),
       tile_sums_(2 * tiling.n_tiles(), allocate_) {
   if (n_labels < 1 || n_labels > most_labels) throw Error("a device takes 1 to 1024 labels");
-  if (!fits_shared_) {
-    room_ = Array<float>(blocks_at_once() * tiling.size() * std::int64_t{tile_stride(width_)},
-                         allocate_);
-  }
 }
 
 MeanField::~MeanField() = default;
@@ -203,17 +198,11 @@ void MeanField::run(const Step& step) {
   pass.watches_change = step.watches;
   pass.damping = step.damping;
   pass.z = step.damping > 0.0F ? z_.data() : nullptr;
-  pass.room = fits_shared_ ? nullptr : room_.data();
+  pass.room = room_.rows();
   if (step.heeds_state) pass.state = reinterpret_cast<FieldState*>(state_.data());
   pass.out = step.out;
   pass.labels = step.labels;
-  const std::int64_t tiles = blocks_of(tiling_.n_tiles());
-  const std::int64_t blocks =
-      fits_shared_ ? tiles : std::min<std::int64_t>(tiles, blocks_at_once());
-  const std::size_t shared =
-      fits_shared_ ? sizeof(float) * static_cast<std::size_t>(tile_stride(width_) * tiling_.size())
-                   : 0;
-  CRFSEG_LAUNCH(pass_field, blocks, block_threads, shared, stream_, pass);
+  CRFSEG_LAUNCH(pass_field, room_.blocks(), block_threads, room_.shared_bytes(), stream_, pass);
 }
 
 void MeanField::keep_marginals() {
@@ -322,14 +311,12 @@ void MeanField::evaluate(bool entropy, const std::uint32_t* skip, double* to) {
   for (const auto& term : terms_) pass.terms[pass.n_terms++] = term->view();
   pass.log_unary = log_unary_.data();
   pass.q = q_.data();
-  const auto* state = reinterpret_cast<FieldState*>(state_.data());
   if (skip != nullptr) pass.state = reinterpret_cast<FieldState*>(state_.data());
   const std::int64_t n_tiles = tiling_.n_tiles();
   double* sums = tile_sums_.data() + n_tiles;  // behind the offsets of energies
   CRFSEG_LAUNCH(find_energy, blocks_of(n_tiles), block_threads, double_per_thread, stream_, pass,
                 entropy, sums);
-  CRFSEG_LAUNCH(add_up, 1, block_threads, double_per_thread, stream_, n_tiles, sums, 0.0, to,
-                skip != nullptr ? state : nullptr);
+  CRFSEG_LAUNCH(add_up, 1, block_threads, double_per_thread, stream_, n_tiles, sums, 0.0, to, skip);
 }
 
 // What rows leave out of energies: each point's lowest, and what Potts is more than -[a == b].

@@ -15,6 +15,7 @@
 #include "cuda/arrays.h"
 #include "cuda/filter.h"
 #include "cuda/lattice.h"
+#include "cuda/tile_room.h"
 #include "cuda/values.h"
 #include "cuda/views.h"
 #include "kinds.h"
@@ -105,8 +106,8 @@ class MeanField {
   int n_labels_, width_;
   Allocate allocate_;
   Stream stream_;
-  bool fits_shared_;
-  Array<float> log_unary_, q_, z_, room_;
+  TileRoom room_;
+  Array<float> log_unary_, q_, z_;
   Array<UnaryReportBits> report_;
   Array<unsigned char> state_;
   Array<double> tile_sums_, trace_;

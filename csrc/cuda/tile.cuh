@@ -31,15 +31,13 @@ CRFSEG_DEVICE Quad operator*(float a, Quad b) { return all_of(a) * b; }
 // A tile of values that a block holds, in shared memory or in that of the device.
 struct TileValues {
   float* rows;  // (slots, stride)
-  int stride;   // four times an odd number, so that threads next to each other meet other banks
+  int stride;
 };
 
-CRFSEG_HD int tile_stride(int width) { return width / 4 % 2 == 0 ? width + 4 : width; }
-
-// partial: rows of the tile's lattice get its sums. scale: (built slots) or null.
-CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile,
-                              const TileValues& values, int width, const float* scale,
-                              float* partial) {
+// values: (slots, stride) of the tile. partial: rows of its lattice get its sums. scale: (built
+// slots) or null.
+CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile, const float* values,
+                              int stride, int width, const float* scale, float* partial) {
   const std::int64_t built = lattice.built_tile(tile);
   const int slots = lattice.tiling.size(), corners = lattice.dim + 1, quads = width / 4;
   const std::int64_t first = built * slots * corners, first_row = lattice.row_begin[built];
@@ -56,7 +54,7 @@ CRFSEG_DEVICE void splat_tile(const LatticeView& lattice, std::int64_t tile,
       const int slot = lattice.entry_slot[first + entry];
       float weight = lattice.entry_weight[first + entry];
       if (scale != nullptr) weight *= scale[built * slots + slot];
-      sum = sum + weight * load_quad(values.rows + slot * values.stride + 4 * quad);
+      sum = sum + weight * load_quad(values + slot * stride + 4 * quad);
     }
     store_quad(out + std::int64_t{row} * width + 4 * quad, sum);
   }

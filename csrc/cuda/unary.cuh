@@ -15,8 +15,6 @@
 namespace crfseg {
 namespace cuda {
 
-constexpr float largest_float = 3.402823466e38F;
-
 // Floats in the order of their numbers: comparing these compares those.
 CRFSEG_DEVICE std::uint32_t ordered(float value) {
   const std::uint32_t bits = bits_of_float(value);

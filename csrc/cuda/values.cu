@@ -12,6 +12,14 @@ namespace crfseg {
 namespace cuda {
 namespace {
 
+CRFSEG_KERNEL splat_slots(CRFSEG_CONSTANT LatticeView lattice, int width, const float* rows,
+                          const float* scale, float* partial) {
+  const Tiling& tiling = lattice.tiling;
+  for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
+    splat_tile(lattice, tile, rows + tile * tiling.size() * width, width, width, scale, partial);
+  }
+}
+
 // Sums of runs of rows. The one run of a vertex is its value; else they go where the first row of
 // the run was, for sum_heavy.
 CRFSEG_KERNEL sum_runs(CRFSEG_CONSTANT LatticeView lattice, int width, float* partial,
@@ -124,13 +132,33 @@ std::int64_t Values::nbytes() const {
   return partial_.nbytes() + rows_.nbytes() + others_.nbytes();
 }
 
+void Values::clear(Stream stream) {
+  if (!view_.is_bounded) return;
+  fill_bytes(partial_.data(), 0, static_cast<std::size_t>(partial_.nbytes()), stream);
+}
+
+void Values::splat(const float* rows, const float* scale, Stream stream) {
+  CRFSEG_LAUNCH(splat_slots, blocks_of(view_.tiling.n_tiles()), block_threads, 0, stream, view_,
+                width_, rows, scale, partial_.data());
+}
+
 const float* Values::blur(bool transpose, const std::uint32_t* skip, Stream stream) {
+  add_up(skip, stream);
+  return blur_sums(transpose, skip, stream);
+}
+
+const float* Values::add_up(const std::uint32_t* skip, Stream stream) {
   const std::int64_t quads = width_ / 4;
   const std::int64_t n_sums = view_.most_runs() * view_.n_copies() * quads;
   CRFSEG_LAUNCH(sum_runs, elementwise(n_sums), block_threads, 0, stream, view_, width_,
                 partial_.data(), rows_.data(), skip);
   CRFSEG_LAUNCH(sum_heavy, blocks_at_once(), block_threads, heavy_shared_bytes, stream, view_,
                 width_, partial_.data(), rows_.data(), skip);
+  return rows_.data();
+}
+
+const float* Values::blur_sums(bool transpose, const std::uint32_t* skip, Stream stream) {
+  const std::int64_t quads = width_ / 4;
   const auto side = static_cast<float>(BlurShape::of(passes_).side);
   const std::int64_t n_quads = view_.all_vertices() * quads;
   for (int i = 0; i <= view_.dim; ++i) {
@@ -144,13 +172,18 @@ const float* Values::blur(bool transpose, const std::uint32_t* skip, Stream stre
   return rows_.data();
 }
 
-const float* Values::mix(const float* matrix, int n_labels, const std::uint32_t* skip,
-                         Stream stream) {
+const float* Values::mix(const float* rows, const float* matrix, int n_labels,
+                         const std::uint32_t* skip, Stream stream) {
   CRFSEG_LAUNCH(mix_labels, elementwise(view_.all_vertices() * (width_ / 4)), block_threads, 0,
-                stream, view_.all_vertices(), n_labels, width_, matrix, rows_.data(),
-                others_.data(), skip);
+                stream, view_.all_vertices(), n_labels, width_, matrix, rows, others_.data(), skip);
   std::swap(rows_, others_);
   return rows_.data();
+}
+
+Array<float> Values::take(const Allocate& allocate) {
+  Array<float> taken(rows_.size(), allocate);
+  std::swap(taken, rows_);
+  return taken;
 }
 
 }  // namespace cuda
