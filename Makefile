@@ -39,6 +39,7 @@ build: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 	@test -n "$(PYTHON)" || { echo "crfseg needs Python 3.10 or newer: make PYTHON=/path/to/python"; exit 1; }
+	@echo "setting up .venv: tools, and the native code compiled (some minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) $(BUILD_TOOLS)
 	$(PIP) --no-build-isolation --config-settings=cmake.define.CRFSEG_WERROR=$(WERROR) --editable '.[dev]'

@@ -236,6 +236,7 @@ def joint(results: Results) -> list[str]:
             ("through the layer", "joint", "CRF behind it", "refine"),
             ("through the layer", "joint", "with the layer", "layer"),
         )
+        if seeds
     ]
     titles = ["trained on", "scored", *(f"seed {seed}" for seed in seeds), "mean"]
     return table(

@@ -369,7 +369,8 @@ def image_range(
     """Values outside the range that the image's dtype, or image_range, states."""
     found = f"{name} ranges from {show(low)} to {show(high)}"
     if given:
-        return invalid(where, f"{found}; expected values within image_range={wanted}")
+        window = "" if "std" in name else "; clip the image if that is a window of its values"
+        return invalid(where, f"{found}; expected values within image_range={wanted}{window}")
     hint = "pass image_range=(lo, hi) for another range"
     if low < 0:
         hint = "it looks mean-subtracted: pass mean= and std=, or image_range=(lo, hi)"

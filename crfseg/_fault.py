@@ -188,10 +188,12 @@ def swapped_arguments(where: str, x: Any, image: Any) -> ValueError:
 def channels_first(where: str, shape: Sequence[int], name: str, image: Sequence[int]) -> ValueError:
     """The image's last two axes are those that fit."""
     channels, height, width = image
+    is_volume = len(shape) == 4 and channels not in (1, 3, 4)
+    volume = ", or layout='CDHW' for a volume" if is_volume else ""
     return invalid(
         where,
         f"x has shape {tuple(shape)} but {name} has shape {tuple(image)} and looks channels-first; "
-        f"expected (H, W, channels), here ({height}, {width}, {channels})",
+        f"expected (H, W, channels), here ({height}, {width}, {channels}){volume}",
     )
 
 
@@ -307,10 +309,11 @@ def range_without_image(where: str, image_range: Any) -> ValueError:
     )
 
 
-def too_many_dimensions(where: str, name: str, dim: int) -> ValueError:
+def too_many_dimensions(where: str, name: str, dim: int, shape: Sequence[int] = ()) -> ValueError:
     """The lattice would have more axes than it is built for."""
+    hint = f": {name}.T" if len(shape) == 2 and shape[0] <= MOST_DIMENSIONS else ""
     return invalid(
-        where, f"{name} has {dim} feature dimensions; expected at most {MOST_DIMENSIONS}"
+        where, f"{name} has {dim} feature dimensions; expected at most {MOST_DIMENSIONS}{hint}"
     )
 
 

@@ -141,8 +141,8 @@ def prepared(
     if bgr and images.n_channels != 3:
         shape = (*(images.size or ()), images.n_channels)
         raise fault.wrong_shape(where, "image", shape, "three channels for bgr=True")
-    means = _per_channel(where, "mean", 0.0 if mean is None else mean, images.n_channels)
-    stds = _per_channel(where, "std", 1.0 if std is None else std, images.n_channels)
+    means = _per_channel(where, "mean", 0.0 if mean is None else mean, images)
+    stds = _per_channel(where, "std", 1.0 if std is None else std, images)
     if not (stds > 0).all():
         raise check.invalid(where, f"std is {check.show(std)}; expected positive numbers")
     if is_normalized:
@@ -162,9 +162,13 @@ def prepared(
     return images._replace(preparation=undone), image_range
 
 
-def _per_channel(where: str, name: str, value: Any, n_channels: int) -> NDArray[np.float32]:
+def _per_channel(where: str, name: str, value: Any, images: Images) -> NDArray[np.float32]:
     values = as_array(where, name, value)
+    size, n_channels = images.size or (), images.n_channels
     if values.size not in (1, n_channels) or values.ndim > 1:
+        if len(size) == 2 and values.shape == size[:1]:
+            expected = f"(H, W, channels), as {name} has {values.size} numbers"
+            raise fault.wrong_shape(where, "image", (*size, n_channels), expected)
         expected = f"one number, or {n_channels}, one for each channel of image"
         raise fault.wrong_shape(where, name, values.shape, expected)
     numbers: NDArray[np.float32] = values.astype(np.float32).reshape(-1)

@@ -77,7 +77,9 @@ def read_axes(
     n_steps = len(spacing) if isinstance(spacing, list | tuple) else 0
     if said or _is_surely_volume(given) or (image is None and n_steps == _AXES):
         return _only(where, given, readings)
-    if image is None or not readings:
+    # Three steps say that it is a volume, unless it has too few axes for one and fits an image.
+    is_flat = n_steps != _AXES or (len(given.shape) <= _AXES and _fits_images(given))
+    if image is None or (not readings and is_flat):
         return images
     if n_steps != _AXES and _fits_images(given):
         if n_steps == 2 or _are_photographs(given) or _are_refused(given):

@@ -247,8 +247,10 @@ def write_labels(
     Raises:
         ImportError: without Pillow.
         OSError: if the file cannot be written.
-        ValueError: if ``labels`` has another shape or other values.
+        ValueError: if ``labels`` has another shape or other values, or ``path`` another suffix.
     """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{path}: is written as a PNG; expected a name that ends in .png")
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0:
         raise ValueError(f"{path}: {labels.dtype} {labels.shape} is no (H, W) map of labels")
     high = int(labels.max())

@@ -185,7 +185,7 @@ def check_features(where: str, name: str, array: NDArray[Any], ndim: int, shape:
     if array.size == 0:
         raise fault.empty(where, name, array.shape)
     if array.shape[-1] > fault.MOST_DIMENSIONS:
-        raise fault.too_many_dimensions(where, name, array.shape[-1])
+        raise fault.too_many_dimensions(where, name, array.shape[-1], array.shape)
 
 
 def near_zero(features: NDArray[Any], inverse_sigmas: NDArray[Any]) -> NDArray[np.float32]:

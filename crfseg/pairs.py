@@ -51,7 +51,8 @@ def pair_folders(
     """
     for folder in (images, scores):
         if not folder.is_dir():
-            raise ValueError(f"{folder}: is not a folder; expected two files or two folders")
+            fault = "is a file" if folder.exists() else "does not exist"
+            raise ValueError(f"{folder}: {fault}; expected a folder")
     check_folder(out, f"{images} is a folder")
     photographs = by_name(images, PICTURES, deep=deep, avoid=(scores, out))
     found = by_name(scores, SCORES, deep=deep, avoid=(images, out))

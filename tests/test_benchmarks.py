@@ -232,7 +232,7 @@ sys.argv = ["render.py", "--check"]
 render.main()
 
 results = Results.read(Path(render.__file__).with_name("results"))
-nothing = Results([], [], [], [], [], [], [])
+nothing = Results([], [], [], [], [], [], [], [])
 assert all(made(nothing) == [] for made in TABLES.values())
 for document in render.DOCUMENTS:
     text = document.read_text(encoding="utf-8")

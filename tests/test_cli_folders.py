@@ -132,7 +132,7 @@ def test_refining_in_place_is_refused(folders, capsys):
             lambda d: [p.unlink() for p in (d / "images").iterdir()],
             "images: holds no picture (.bmp",
         ),
-        (lambda d: (d / "images").rename(d / "else"), "is not a folder; expected two files or two"),
+        (lambda d: (d / "images").rename(d / "else"), "images: does not exist; expected a folder"),
     ],
 )
 def test_folders_that_make_no_sense(folders, capsys, prepare, words):

@@ -155,8 +155,8 @@ def test_options_without_sense_are_exit_code_2(data, capsys, options, words):
 def test_folders_that_make_no_sense(data, capsys):
     (data / "file").touch()
     for name, words in (
-        ("--images", "file: is not a folder; expected"),
-        ("--scores", "file: is not a folder; expected"),
+        ("--images", "file: is a file; expected a folder"),
+        ("--scores", "file: is a file; expected a folder"),
         ("--out", "file: is a file; expected a folder"),
     ):
         arguments = command_line(data)

@@ -341,6 +341,7 @@ REFUSED = {
         (lambda: utils.unary_from_labels([0, 1], 2, 1.0), ValueError, "gt_prob is 1"),
         (lambda: utils.unary_from_softmax(UNARY, 0), ValueError, "scale is 0"),
         (lambda: utils.unary_from_softmax(0.5), ValueError, "sm has shape ()"),
+        (lambda: utils.unary_from_softmax(-UNARY), ValueError, "expected probabilities, not their"),
         (lambda: utils.create_pairwise_gaussian((3,), (4, 5)), ValueError, "sdims has 1 entries"),
         (
             lambda: utils.create_pairwise_bilateral((3, 3), 3, IMAGE[:, 0, 0]),

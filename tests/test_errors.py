@@ -216,7 +216,7 @@ IMAGES = [
     case("mean-subtracted", lambda: refine(PROBS, IMAGE - 110.0), ValueError,
          "[refine] image ranges from -", "mean-subtracted"),
     case("outside image_range", lambda: refine(PROBS, IMAGE / 1.0, image_range=(0, 100)),
-         ValueError, "[refine] image ranges from", "image_range=(0.0, 100.0)"),
+         ValueError, "[refine] image ranges from", "image_range=(0.0, 100.0); clip the image if"),
     case("second of a batch",
          lambda: refine(np.stack([PROBS] * 2), [IMAGE / 255, IMAGE / 1.0]), ValueError,
          "[refine] image[1] ranges from"),

@@ -105,6 +105,8 @@ PARTS = [
          "[Lattice] features[:, 0] is nan at point 3"),
     case("lattice 17-D", lambda: Lattice(np.ones((5, 17))), ValueError,
          "[Lattice] features has 17 feature dimensions; expected at most 16"),
+    case("lattice turned", lambda: Lattice(POINTS.T), ValueError,
+         "[Lattice] features has 24 feature dimensions; expected at most 16: features.T"),
     case("lattice range", lambda: Lattice(np.array([[0.0], [1e30]])), ValueError,
          "[Lattice] features[:, 0] reaches 1e+30 sigmas", "exact lattice keys"),
     case("fill", lambda: Lattice(POINTS, fill=-1), ValueError, "[Lattice] fill is -1"),

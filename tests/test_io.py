@@ -102,6 +102,12 @@ def test_palette_photographs_become_their_colours(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "p.png"), voc_palette(4).reshape(2, 2, 3))
 
 
+def test_label_maps_are_written_under_names_of_png_files(tmp_path):
+    with pytest.raises(ValueError, match=r"labels\.jpg: is written as a PNG; expected a name"):
+        write_labels(tmp_path / "labels.jpg", np.zeros((2, 2), int))
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_level_pictures_become_grey(tmp_path):
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "b.png")
     np.testing.assert_array_equal(read_image(tmp_path / "b.png"), [[255, 0]])

@@ -101,6 +101,12 @@ def test_blue_first_gives_what_red_first_does(probs, image, refined):
             r"mean has shape \(2,\); expected one",
         ),
         (
+            lambda i: i.transpose(2, 0, 1) / 255.0,
+            {"mean": MEAN},
+            ValueError,
+            r"image has shape \(3, .*expected \(H, W, channels\), as mean has 3 numbers",
+        ),
+        (
             lambda i: i / 255.0,
             {"std": [1] * 4},
             ValueError,

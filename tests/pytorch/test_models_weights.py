@@ -308,7 +308,7 @@ def test_nothing_of_a_file_is_run(tmp_path, capsys):
 
 def test_what_no_loader_expects_is_refused_too(tmp_path):
     """A memo that a pickle asks for and never wrote: torch raises IndexError or the like."""
-    for i, content in enumerate((b"\x80\x02h\x05.", b"\x80\x020.", b"\x80\x02q\x01.")):
+    for i, content in enumerate((b"\x80\x02h\x05.", b"\x80\x020.", b"\x80\x02q\x01.", b"junk")):
         path = tmp_path / f"{i}.pth"
         path.write_bytes(content)
         with pytest.raises(ValueError, match="cannot be read as weights alone"):

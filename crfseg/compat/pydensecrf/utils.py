@@ -83,13 +83,16 @@ def unary_from_softmax(
         clip: the least probability that counts; None leaves zeros alone, whose energy is infinite.
 
     Raises:
-        TypeError, ValueError: if ``sm`` is not numbers, or has no axes, or ``scale`` is no such
-            number.
+        TypeError, ValueError: if ``sm`` is not numbers, has no axes or nothing above 0, or
+            ``scale`` is no such number.
     """
     where = "unary_from_softmax"
     probs = as_array(where, "sm", sm)
     if probs.ndim == 0:
         raise fault.wrong_shape(where, "sm", probs.shape, "(C, ...), the label axis first")
+    # Clipped, all labels of log-probabilities would cost the same, without a word.
+    if probs.size and probs.max() <= 0 and probs.min() < 0:
+        raise check.invalid(where, "sm has nothing above 0; expected probabilities, not their logs")
     n_labels = len(probs)
     if scale is not None:
         if not 0 < scale <= 1:

@@ -8,6 +8,7 @@ without pickles.
 import math
 import pickle
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -28,7 +29,7 @@ from .vgg16 import decimate
 # What torch.load and numpy.load raise for files of something else.
 UNREADABLE: Final = (
     pickle.UnpicklingError, AttributeError, BadZipFile, EOFError, LookupError, RuntimeError,
-    TypeError, ValueError,
+    TypeError, ValueError, struct.error,
 )  # fmt: skip
 _CONTAINERS: Final = ("state_dict", "model_state_dict", "model")
 _PREPROCESSING: Final = ("caffe", "torchvision")
