@@ -107,6 +107,8 @@ def refine_present(x: Any, image: Any, *, classes: Any = None, **options: Any) -
     refine_one = _refine_labels if is_labels else _refine_scores
     if n_axes == 3:
         return restore(refine_one(array, image, classes, options))
+    if len(array) == 0:
+        return refine(x, image, **options)
     pairs = zip(array, _images(image, len(array)), strict=True)
     return restore(np.stack([refine_one(item, own, classes, options) for item, own in pairs]))
 

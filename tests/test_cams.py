@@ -152,6 +152,13 @@ def test_items_of_a_batch_have_classes_of_their_own(scores, image):
         refine_present(batch, [image] * 3, **options)
 
 
+def test_an_empty_batch_comes_back_empty(scores, image):
+    for x in (scores[None][:0], scores.argmax(0)[None][:0]):
+        found = refine_present(x, image, kind="auto")
+        assert found.shape == x.shape
+        assert found.dtype == x.dtype
+
+
 def test_one_class_alone_is_everywhere(scores, image):
     scores[PRESENT[1:]] = 0
     scores[PRESENT[0], 0, 0] = 0

@@ -251,7 +251,8 @@ def test_a_manifest_does_not_grow_with_the_runs(data):
 
 
 def test_lines_of_others_are_not_read(tmp_path):
-    strange = ["[]", "3", '{"name": "a"}', '{"name": "a", "key": "key"}', "\xff", "null", ""]
+    strange = ["[" * 100_000, '{"name": "a", "key": "key", "bytes": Infinity}', "[]", "3"]
+    strange += ['{"name": "a"}', '{"name": "a", "key": "key"}', "\xff", "null", ""]
     (tmp_path / NAME).write_text("\n".join(strange))
     (tmp_path / "a").touch()
     with opened(tmp_path) as notes:
