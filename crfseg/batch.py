@@ -21,6 +21,7 @@ from .pairs import PICTURES, SCORES
 from .refine import refine
 
 Reword = Callable[[str], str]
+_VOID = (255, 65535)  # what marks pixels without a label in maps of 8 and of 16 bits
 
 
 class Job(NamedTuple):
@@ -226,7 +227,8 @@ def labels_before(loaded: Loaded, arguments: Mapping[str, Any], returns: str) ->
     """What is refined, at the image's size: without pairwise terms ``refine`` only upsamples."""
     if np.asarray(loaded.x).dtype.kind != "f":
         return loaded.x
-    alone = {name: value for name, value in arguments.items() if name != "min_confidence"}
+    about_results = ("min_confidence", "ignore_index")  # of scores both are
+    alone = {name: value for name, value in arguments.items() if name not in about_results}
     alone |= {"spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
     return refine(loaded.x, loaded.image, returns=returns, **alone)
 
@@ -339,16 +341,18 @@ def _check_void(
 ) -> None:
     """Refuse label 255 unless it is said to be a class or the mark of unlabelled pixels.
 
-    Maps in the style of PASCAL VOC mark unlabelled pixels by it; read as a class it would mean 256
-    classes. A map of 0 and 255 alone is left to ``refine``, which asks whether it is a mask.
+    Maps in the style of PASCAL VOC mark unlabelled pixels by it, those of 16 bits by 65535; read as
+    a class it would mean as many classes, and one more. A map of 0 and 255 alone is left to
+    ``refine``, which asks whether it is a mask.
     """
     if labels.dtype.kind not in "iu" or labels.size == 0:
         return
-    if arguments.keys() & {"ignore_index", "n_labels"} or labels.max() != 255:
+    highest = int(labels.max())
+    if arguments.keys() & {"ignore_index", "n_labels"} or highest not in _VOID:
         return
-    if ((labels != 0) & (labels != 255)).any():
+    if ((labels != 0) & (labels != highest)).any():
         sentence = (
-            "has label 255; say whether it marks unlabelled pixels (ignore_index=255) "
-            "or is a class (n_labels=256)"
+            f"has label {highest}; say whether it marks unlabelled pixels "
+            f"(ignore_index={highest}) or is a class (n_labels={highest + 1})"
         )
         raise ValueError(f"{name}: {reword(sentence)}")

@@ -140,7 +140,7 @@ def test_what_many_files_lack_is_said_once(tmp_path, capsys):
         (["--iterations", "-1"], "--iterations is -1; expected"),
         (["--kind", "probs", "--ignore-index", "9"], "--ignore-index is 9 but SCORES hold probs"),
         (["--preset", "deplab-v2"], "the nearest name is 'deeplab-v2' (crfseg presets lists all"),
-        (["--probs", "--min-confidence", "0.9"], "--min-confidence is 0.9; expected"),
+        (["--probs", "--min-confidence", "0.9"], "--min-confidence is 0.9; expected label PNGs"),
         (["--workers", "0"], "'--workers': "),
     ],
 )
