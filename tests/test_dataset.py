@@ -306,10 +306,17 @@ def test_an_exit_on_a_thread_ends_the_run(tmp_path, error):
     def leave(report):
         raise error
 
-    with pytest.raises(type(error)):
-        refine_dataset(
-            ((str(i), *sample(0)) for i in range(50)), out=tmp_path / "out", tell=leave, workers=1
-        )
+    def refine_all():
+        triples = ((str(i), *sample(0)) for i in range(50))
+        with pytest.raises(type(error)):
+            refine_dataset(triples, out=tmp_path / "out", tell=leave, workers=1)
+        ended.append(True)
+
+    ended = []
+    thread = threading.Thread(target=refine_all, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert ended
 
 
 def test_room_for_one_image_more_is_waited_for(monkeypatch):

@@ -70,7 +70,8 @@ CHANNELS = [
 SIZES = [
     case("another depth", lambda: refine(giant((3, 20, 30, 40)), giant((21, 30, 40))), ValueError,
          "[refine] x has shape (3, 20, 30, 40) and image has shape (21, 30, 40); expected x "
-         "(C, D, H, W), (D, H, W, C)", "of the same D, H and W, K <= 13 (volumes are not upsampled)"),
+         "(C, D, H, W), (D, H, W, C)",
+         "of the same D, H and W, K <= 13 (volumes are not upsampled)"),
     case("another depth, said", lambda: refine(PROBS, VOLUME[1:], layout="CDHW"), ValueError,
          "[refine] x has shape (3, 4, 6, 5) and image has shape (3, 6, 5, 2); expected x "
          "(C, D, H, W), and an image"),
