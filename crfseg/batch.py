@@ -143,7 +143,7 @@ def refine_file(
         start = time.perf_counter()
         result = refine_loaded(loaded, arguments, returns, reword, room)
         seconds = time.perf_counter() - start
-        write_result(job.out, result, loaded, loaded.palette)
+        write_result(job.out, result, loaded, arguments, loaded.palette)
         share = share_changed(loaded, result, arguments) if compare else None
     height, width = loaded.image.shape[:2]
     changes = "" if share is None else f", {share:.1%} of the labels changed"
@@ -212,12 +212,16 @@ def refine_loaded(
 
 
 def write_result(
-    out: Path, result: NDArray[Any], loaded: Loaded, palette: NDArray[np.uint8] | str | None
+    out: Path,
+    result: NDArray[Any],
+    loaded: Loaded,
+    arguments: Mapping[str, Any],
+    palette: NDArray[np.uint8] | str | None,
 ) -> None:
     """Write probabilities to a .npy, labels to a .png; the colours are as for ``write_labels``."""
     if out.suffix.lower() == ".npy":
         write_array(out, result)
-    elif loaded.is_mask:
+    elif loaded.is_mask and not _has_marks(arguments):
         write_mask(out, result)
     else:
         write_labels(out, result, palette)
@@ -237,8 +241,15 @@ def share_changed(loaded: Loaded, result: NDArray[Any], arguments: Mapping[str, 
     """Share of the pixels whose label is another one than before."""
     layout, size = arguments.get("layout"), loaded.image.shape[:2]
     before = labels_before(loaded, arguments, "probs" if result.dtype.kind == "f" else "labels")
-    old, new = (_labels_of(values, loaded.is_mask, layout, size) for values in (before, result))
+    old = _labels_of(before, loaded.is_mask, layout, size)
+    has_marks = _has_marks(arguments)  # which are neither of a mask's two
+    new = result if has_marks else _labels_of(result, loaded.is_mask, layout, size)
     return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ
+
+
+def _has_marks(arguments: Mapping[str, Any]) -> bool:
+    """Whether labels that are not sure are marked: 255 of a mask's labels 0 and 1, say."""
+    return arguments.get("min_confidence") is not None
 
 
 def reworded(error: Exception, sentence: str) -> Exception:

@@ -309,7 +309,7 @@ class _Plan:
             result = refine_loaded(loaded, self._options, self._returns, self._reword, room)
             notes.forget(noted)
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_result(out, result, loaded, self._colours(loaded))
+            write_result(out, result, loaded, self._options, self._colours(loaded))
             notes.add(noted, key, out)
         return "refined"
 
