@@ -170,6 +170,8 @@ def refine_dataset(
     n_threads = threads_of_call(_WHERE, threads)
     if workers is not None:
         check.integer(_WHERE, "workers", workers, at_least=1, at_most=MOST_THREADS)
+    if not check.is_path(out):
+        raise check.mistyped(_WHERE, f"out is {check.show(out)}; expected a folder")
     names = _names(names)
     options["returns"] = returns
     check_arguments(options, reword)
@@ -211,7 +213,7 @@ def _open(images: Any, scores: Any, out: Path, names: Collection[str] | None) ->
     if check.is_path(images) and check.is_path(scores):
         pairs, alone = pair_folders(Path(images), Path(scores), out, deep=True, names=names)
         return _Inputs(pairs, len(pairs), alone)
-    if check.is_path(images) or scores is not None:
+    if check.is_path(images) or scores is not None or not hasattr(images, "__iter__"):
         raise check.mistyped(
             _WHERE,
             f"images is {check.show(images)} and scores {check.show(scores)}; expected two "

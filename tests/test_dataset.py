@@ -180,6 +180,13 @@ def test_arguments_without_sense_are_refused_before_anything_is_written(data, op
     assert not (data / "out").exists()
 
 
+def test_what_is_no_folder_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"\[refine_dataset\] images is None and scores None; exp"):
+        refine_dataset(None, out=tmp_path / "out")
+    with pytest.raises(TypeError, match=r"\[refine_dataset\] out is 3; expected a folder"):
+        refine_dataset([], out=3)
+
+
 def test_one_folder_alone_is_not_enough(data):
     with pytest.raises(TypeError, match=r"images is .* and scores None; expected two folders, or"):
         refine_dataset(data / "images", out=data / "out")
