@@ -17,12 +17,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 ADAPTED := tests/adapters/constraints.txt
 BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
 NATIVE := $(sort $(shell find csrc -type f))
-CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard tests/cpp/*.cpp tests/cpp/*.h tests/cuda/*.cu \
-	benchmarks/native/*.cpp)
+KERNELS := $(filter csrc/cuda/%.cu,$(NATIVE))
+ARCHITECTURES := 75 80 86 89 90 100 120
+CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard benchmarks/native/*.cpp) \
+	$(foreach room,cpp emulation emulation/planted,$(wildcard tests/$(room)/*.cpp tests/$(room)/*.h))
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
 
-.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures sanitize cuda dist clean
+.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures emulate sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
@@ -76,7 +78,7 @@ bench: $(STAMP) peer
 	$(BIN)/python benchmarks/bench_refine.py $(BENCH_ARGS)
 
 programs: $(STAMP)
-	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_BENCHMARKS=ON
+	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_BENCHMARKS=ON -D CRFSEG_BUILD_TESTS=OFF
 	$(BIN)/cmake --build build/benchmarks
 
 # Counts instructions with valgrind; INSTRUCTIONS_ARGS=--record takes them as the new budget.
@@ -95,6 +97,13 @@ tables: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/python benchmarks/panels.py
 
+# The kernels for devices on the host, in shuffled orders of threads. The core that they are compared
+# with is the one that programs are measured with.
+emulate: $(STAMP)
+	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_TESTS=ON
+	$(BIN)/cmake --build build/benchmarks --target emulation
+	$(BIN)/ctest --test-dir build/benchmarks/tests/emulation --output-on-failure --no-tests=error
+
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)
 	$(CMAKE) build/asan -D CRFSEG_BUILD_TESTS=ON -D CRFSEG_SANITIZE=address,undefined
@@ -104,10 +113,25 @@ sanitize: $(STAMP)
 	$(BIN)/cmake --build build/tsan
 	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
 
-# Compiles with nvcc what is written for devices as well; nothing is run or kept.
-cuda:
-	nvcc -std=c++17 --fmad=false -arch=sm_90 -Werror all-warnings -Icsrc -x cu -c -o /dev/null \
-		tests/cuda/permutohedral.cu
+# Compiles the kernels with nvcc for all architectures, and holds them to their budget of registers;
+# nothing is run. CUB's, in primitives.cu, are none of ours and not held to it.
+cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(KERNELS)))
+	$(PYTHON) tools/check_kernels.py tools/kernel_budget.csv $^
+	$(MAKE) build/module
+
+# The module for devices, which has to load, and to say what is missing, where there is no driver.
+build/module: $(STAMP) $(NATIVE) cmake/cuda.cmake
+	$(CMAKE) $@ -D CRFSEG_BUILD_PYTHON=ON -D CRFSEG_CUDA=ON -D CRFSEG_CUDA_ARCHITECTURES=75-virtual \
+		-D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build $@ --target _cuda
+	$(BIN)/python -I tools/try_cuda.py $@
+	@touch $@
+
+build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filter %.h %.cuh,$(NATIVE)))
+	@mkdir -p build/cuda
+	nvcc -std=c++17 --fmad=false -Icsrc -Werror all-warnings -Xcompiler -Wall,-Wextra -Xptxas -v \
+		$(foreach sm,$(ARCHITECTURES),-gencode arch=compute_$(sm),code=sm_$(sm)) --threads 2 \
+		-c -o /dev/null $< >$@ 2>&1 || { cat $@; rm $@; exit 1; }
 
 # What a release would upload, checked and tried in an environment of its own.
 dist: $(STAMP)

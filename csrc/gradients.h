@@ -26,7 +26,9 @@
 #include <vector>
 
 #include "buffer.h"
+#include "kinds.h"
 #include "lattice.h"
+#include "unroll_plan.h"
 #include "view.h"
 
 namespace crfseg {
@@ -58,12 +60,6 @@ struct Unrolling {
   int iterations = 0;
   float max_change = 0.0F;  // of the last one that was looked at; NaN unless for a fixed point
 };
-
-// How features get a gradient. With g(a, b) = d/df sum_i a_i (K b)_i:
-// exact: that of the lattice, through the barycentric weights of the simplex that a point is in.
-// smooth: that of the Gaussian, sum_j k_ij (a_i b_j + b_i a_j) (f_j - f_i), filtered by the
-// lattice.
-enum class FeatureGradient : int { none = 0, exact = 1, smooth = 2 };
 
 struct FeatureRequest {
   const float* features = nullptr;  // (n_points, dim) those of the lattice
@@ -125,10 +121,7 @@ class UnrolledField {
   float forth(const Step& step);
   void exchange(int threads, int keep);
   Unrolling go(LabelView<const float> unary, LabelView<float> out);
-  int place_of(int t) const { return options_.fixed_point ? 0 : t; }
-  bool is_kept(int t) const;
   float* room_for(int t);
-  bool keeps_sums(int t) const;
   const float* marginals(int t, int threads);
   void find_sums(int t, int threads);
   void forget(int t);
@@ -138,7 +131,7 @@ class UnrolledField {
   int n_labels_, width_;
   bool is_energy_ = false, is_run_ = false;
   UnrollOptions options_;
-  int first_ = 0, last_ = -1;     // of the steps whose Q may be asked for
+  UnrollPlan plan_;
   Buffer<float> rows_, highest_;  // (n_points, width) X less the highest of each point; (n_points)
   std::vector<Buffer<float>> q_;  // (steps) of (n_points, width), or empty
   std::vector<std::unique_ptr<CoupledTerm>> terms_;

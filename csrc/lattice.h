@@ -21,18 +21,15 @@
 #include <vector>
 
 #include "buffer.h"
+#include "kinds.h"
+#include "math/blur_shape.h"
 #include "view.h"
 
 namespace crfseg {
 
-// K~ for n = K 1: none K, before K n^-1, after n^-1 K (K&K 2011), symmetric n^-1/2 K n^-1/2 (2013).
-enum class Normalization : int { none = 0, before = 1, after = 2, symmetric = 3 };
-
 constexpr int max_passes = 8;
 
 struct BlurPlan;  // cpu/blur_plan.h
-
-enum class ChannelType : int { uint8, uint16, float32 };
 
 // Points row by row, whose features are x, y (, z) and the channels ((depth,) height, width,
 // n_channels) of each, times inverse sigmas, one per feature.
@@ -109,16 +106,6 @@ class Lattice {
   mutable std::mutex normalizer_mutex_;
   mutable InverseNormalizer inverse_, root_of_inverse_;
   std::shared_ptr<const BlurPlan> blur_plan_;
-};
-
-// One pass of the blur along an axis is [side, 1 - 2 side, side]. K&K's 1/4 for a single pass. Two
-// passes of 0.24 come closer to a Gaussian than two of 1/4 if the lattice is also stretched a
-// little: found by search over labels that differ from the exact model's
-// (benchmarks/bench_accuracy.py).
-struct BlurShape {
-  double side = 0.25, stretch = 1.0;
-
-  static BlurShape of(int passes) { return passes == 2 ? BlurShape{0.24, 1.03} : BlurShape{}; }
 };
 
 // What `gain` of a lattice makes K the Gaussian of height 1: the inverse of an isolated point's

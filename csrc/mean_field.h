@@ -16,27 +16,14 @@
 #include <vector>
 
 #include "buffer.h"
+#include "compatibility.h"
+#include "kinds.h"
 #include "lattice.h"
 #include "solver.h"
+#include "unary.h"
 #include "view.h"
 
 namespace crfseg {
-
-// foreground: the probability of label 1 of two, and nothing of label 0.
-enum class UnaryKind : int { energies, probabilities, logits, foreground };
-
-// How coarse scores, row by row, lie on an image: bilinearly (cpu/taps.h).
-struct CoarseGrid {
-  std::int64_t rows, columns, height, width;
-  bool align_corners;
-};
-
-// What hard labels mean: the energy of a point's own label and of the others, and that of all
-// labels where a point has none.
-struct LabelEnergies {
-  float given, other, unknown;
-  int forbidden;  // a label that no point can have; or -1
-};
 
 // What was found while reading unaries, for the caller to judge. Places are label * n_points +
 // point.
@@ -68,12 +55,6 @@ struct UnarySupply {
   std::shared_ptr<const HardLabels> labels{};
 
   kernels::UnarySource strip(const Strips& strips, std::int64_t s, int width) const;
-};
-
-// mu(a, b): Potts [a != b]; a vector v stands for -diag(v); or a full matrix, row a, column b.
-struct Compatibility {
-  enum class Kind { potts, vector, matrix } kind = Kind::potts;
-  std::vector<float> values;
 };
 
 struct InferenceOptions {

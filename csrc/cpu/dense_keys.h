@@ -30,7 +30,7 @@ inline bool keys_are_dense(const KeyRanges& ranges, const std::vector<KeyRanges>
 inline void build_dense_strip(const KeyRanges& ranges, const Features& features, std::int64_t begin,
                               std::int64_t end, Lattice* lattice, std::uint32_t* rows,
                               GrowingBuffer<NarrowKey>* keys) {
-  each_batch(ranges.frame(true), features, begin, end, lattice, rows,
+  each_batch(simplex_frame(ranges, true), features, begin, end, lattice, rows,
              [](std::int64_t, const kernels::SimplexBatch&) {});
   const int corners = ranges.dim + 1;
   std::uint32_t* first = rows;

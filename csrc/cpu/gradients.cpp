@@ -87,27 +87,16 @@ void UnrolledField::exchange(int threads, int keep) {
   }
 }
 
-// Of steps that are found again, Q^0 need not be there: it is the softmax of rows that are.
-bool UnrolledField::is_kept(int t) const {
-  if (options_.fixed_point) return true;
-  return t >= first_ && t <= last_ && (t - first_) % options_.every == 0 &&
-         (options_.every == 1 || t > 0);
-}
-
 float* UnrolledField::room_for(int t) {
-  Buffer<float>& q = q_[place_of(t)];
+  Buffer<float>& q = q_[plan_.place_of(t)];
   q.resize(strips_.n_points * width_);
   return q.data();
 }
 
-bool UnrolledField::keeps_sums(int t) const {
-  return !options_.fixed_point && options_.every == 1 && t >= first_;
-}
-
 void UnrolledField::forget(int t) {
-  if (!is_kept(t)) q_[place_of(t)] = Buffer<float>();
+  if (!plan_.is_kept(t)) q_[plan_.place_of(t)] = Buffer<float>();
   for (const auto& term : terms_) {
-    if (!keeps_sums(t)) term->forget_sums(place_of(t));
+    if (!plan_.keeps_sums(t)) term->forget_sums(plan_.place_of(t));
   }
 }
 
@@ -121,10 +110,10 @@ Unrolling UnrolledField::run(LabelView<const float> unary, bool is_energy,
   is_energy_ = is_energy;
   options_ = options;
   const int n = options.iterations;
-  first_ = options.fixed_point ? 0 : n - std::min(n, options.differentiated);
-  last_ = options.wants_logits ? n - 1 : n;
+  plan_ = UnrollPlan::of(n, options.differentiated, options.every, options.fixed_point,
+                         options.wants_logits);
   q_.clear();
-  q_.resize(options.fixed_point ? 1 : static_cast<std::size_t>(n) + 1);
+  q_.resize(static_cast<std::size_t>(plan_.n_places(n)));
   rows_.resize(strips_.n_points * width_);
   highest_.resize(strips_.n_points);
   for (const auto& term : terms_) {
@@ -133,7 +122,7 @@ Unrolling UnrolledField::run(LabelView<const float> unary, bool is_energy,
   }
   Unrolling result = go(unary, out);
   for (const auto& term : terms_) term->drop_rows();
-  if (options.every == 1 || options.fixed_point) rows_ = Buffer<float>();
+  if (!plan_.finds_again()) rows_ = Buffer<float>();
   highest_ = Buffer<float>();
   options_.between_iterations = nullptr;  // the call's
   is_run_ = true;
@@ -151,7 +140,7 @@ Unrolling UnrolledField::go(LabelView<const float> unary, LabelView<float> out) 
     step.unary = t == 0 ? unary : LabelView<const float>{};
     step.slices = t > 0;
     step.splats = !is_last;
-    step.q = is_kept(t) ? room_for(t) : nullptr;
+    step.q = plan_.is_kept(t) ? room_for(t) : nullptr;
     step.out = is_last ? out : LabelView<float>{};
     step.wants_change = options_.fixed_point && t > 0 && !is_settled;
     const float change = forth(step);
@@ -159,7 +148,7 @@ Unrolling UnrolledField::go(LabelView<const float> unary, LabelView<float> out) 
     result.iterations = t;
     if (is_last) return result;
     if (options_.between_iterations) options_.between_iterations();
-    exchange(options_.threads, keeps_sums(t) ? t : -1);
+    exchange(options_.threads, plan_.keeps_sums(t) ? t : -1);
     // Once nothing moves, one more step writes what there is.
     is_settled = step.wants_change && change < options_.tolerance;
     is_last = t + 1 == n || is_settled;
@@ -170,13 +159,11 @@ Unrolling UnrolledField::go(LabelView<const float> unary, LabelView<float> out) 
 const float* UnrolledField::marginals(int t, int threads) {
   if (options_.fixed_point) return q_[0].data();
   if (q_[t].size() > 0) return q_[t].data();
-  int from = t - 1;
-  while (from > 0 && !is_kept(from)) --from;
+  const int start = plan_.start_for(t);
   for (const auto& term : terms_) term->start_messages();
   Step step;
   step.threads = threads;
-  if (from > 0) step.given_q = q_[from].data();
-  const int start = std::max(from, 0);
+  if (start > 0) step.given_q = q_[start].data();
   for (int u = start;; ++u) {
     step.slices = u > start;
     step.splats = u < t;
@@ -184,7 +171,7 @@ const float* UnrolledField::marginals(int t, int threads) {
     forth(step);
     if (u == t) return q_[t].data();
     step.given_q = nullptr;
-    exchange(threads, u == t - 1 && u >= first_ ? u : -1);
+    exchange(threads, u == t - 1 && u >= plan_.first ? u : -1);
   }
 }
 

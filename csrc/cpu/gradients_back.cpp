@@ -113,7 +113,7 @@ void UnrolledField::Return::start(LabelView<const float> gradient) {
   step.gradient = gradient;
   step.gathers = false;
   step.through_softmax = !field_.options_.wants_logits;
-  step.splats = field_.options_.fixed_point || n > field_.first_;
+  step.splats = field_.options_.fixed_point || n > field_.plan_.first;
   step.sum = sum_.data();
   step.delta = delta_.data();
   if (step.through_softmax) step.q = field_.marginals(n, options_.threads);
@@ -123,7 +123,7 @@ void UnrolledField::Return::start(LabelView<const float> gradient) {
 }
 
 void UnrolledField::Return::unroll() {
-  const int first = field_.first_;
+  const int first = field_.plan_.first;
   for (int t = field_.options_.iterations - 1; t >= first; --t) {
     BackStep step;
     step.goes_on = t > first || t == 0;

@@ -8,19 +8,12 @@
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
 #include "cpu/gradients_kernel.h"
-#include "cpu/key_layout.h"
+#include "cpu/simplex_frame.h"
 #include "math/permutohedral.h"
 #include "parallel.h"
 
 namespace crfseg {
 namespace {
-
-bool counts_slice(Normalization n) {
-  return n == Normalization::after || n == Normalization::symmetric;
-}
-bool counts_splat(Normalization n) {
-  return n == Normalization::before || n == Normalization::symmetric;
-}
 
 template <class F>
 void each_point(const Strips& strips, int threads, F&& f) {
@@ -33,7 +26,7 @@ void each_point(const Strips& strips, int threads, F&& f) {
 void weigh_mass(const CoupledTerm& term, int threads, float* mass) {
   const bool is_root = term.normalization() == Normalization::symmetric;
   each_point(term.lattice().strips, threads, [&](std::int64_t, std::int64_t p) {
-    const bool on_slice = counts_slice(term.normalization());
+    const bool on_slice = scales_slice(term.normalization());
     const float scale = on_slice ? *term.scales().slice(p) : *term.scales().splat(p);
     mass[p] *= is_root ? 0.5F * scale * scale : scale;
   });
@@ -72,7 +65,7 @@ void each_simplex(const kernels::SimplexFrame& frame, const Features& features, 
 
 kernels::SimplexFrame frame_of(const Lattice& lattice) {
   const float nowhere[permutohedral::max_dim] = {};
-  return KeyRanges::of(lattice.dim, lattice.passes, 0, nowhere, nowhere).frame(false);
+  return simplex_frame(KeyRanges::of(lattice.dim, lattice.passes, 0, nowhere, nowhere), false);
 }
 
 // What every corner's weight is worth becomes what a step along every feature is: E^T of what steps
@@ -104,8 +97,8 @@ ExactFeatures::ExactFeatures(const CoupledTerm& term, const FeatureRequest& requ
 void ExactFeatures::lend(std::int64_t first_point, kernels::AdjointKernel* kernel) {
   kernel->corner = corner_.data() + first_point * (term_.lattice().dim + 1);
   kernel->mass = mass_.data() + first_point;
-  kernel->slice_has_mass = counts_slice(term_.normalization());
-  kernel->splat_has_mass = counts_splat(term_.normalization());
+  kernel->slice_has_mass = scales_slice(term_.normalization());
+  kernel->splat_has_mass = scales_splat(term_.normalization());
 }
 
 void ExactFeatures::take_normalizer_out() {
@@ -192,7 +185,7 @@ void SmoothFeatures::add_scaled(const float* a, const float* b, int width, float
     const float of_slice = product(p, a, filtered_b), of_splat = product(p, b, filtered_a);
     still[p] = of_slice + of_splat;
     if (sign < 0.0F) return;
-    mass_[p] += (counts_slice(how) ? of_slice : 0.0F) + (counts_splat(how) ? of_splat : 0.0F);
+    mass_[p] += (scales_slice(how) ? of_slice : 0.0F) + (scales_splat(how) ? of_splat : 0.0F);
   });
   for (int axis = 0; axis < dim; ++axis) {
     filter(a, axis, true, &filtered_a);

@@ -13,10 +13,11 @@
 #include "cpu/blur_plan.h"
 #include "cpu/dense_keys.h"
 #include "cpu/features.h"
-#include "cpu/key_layout.h"
+#include "cpu/simplex_frame.h"
 #include "cpu/strip_builder.h"
 #include "cpu/vertex_index.h"
 #include "error.h"
+#include "math/key_layout.h"
 #include "parallel.h"
 
 namespace crfseg {
@@ -241,7 +242,7 @@ Lattice::Lattice(const Features& features, std::int64_t points, std::vector<int>
   Buffer<std::uint32_t> neighbours;
   if (keys_are_dense(ranges, of_strips, strips)) {
     neighbours = build_dense(ranges, features, threads, max_bytes, this);
-  } else if (ranges.names_fit()) {
+  } else if (names_fit(ranges)) {
     neighbours = build_hashed<NarrowKey>(ranges, features, threads, max_bytes, this);
   } else {
     neighbours = build_hashed<WideKey>(ranges, features, threads, max_bytes, this);

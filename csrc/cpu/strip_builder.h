@@ -11,9 +11,10 @@
 #include "buffer.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
-#include "cpu/key_layout.h"
 #include "cpu/key_table.h"
+#include "cpu/simplex_frame.h"
 #include "lattice.h"
+#include "math/key_layout.h"
 
 namespace crfseg {
 
@@ -54,10 +55,10 @@ class StripBuilder {
  public:
   StripBuilder(const KeyRanges& ranges, Lattice* lattice, GrowingBuffer<Key>* keys)
       : dim_(ranges.dim),
-        order_bits_(ranges.order_bits()),
+        order_bits_(order_bits(ranges)),
         remainder_bits_(ranges.remainder_bits),
         layout_(ranges),
-        frame_(ranges.frame(false)),
+        frame_(simplex_frame(ranges, false)),
         lattice_(*lattice),
         keys_(*keys) {}
 

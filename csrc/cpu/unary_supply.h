@@ -45,7 +45,7 @@ class CoarseScores {
  private:
   Buffer<float> rows_;   // (grid rows, columns, width)
   Buffer<float> least_;  // (width)
-  std::vector<kernels::Tap> down_, across_;
+  std::vector<Tap> down_, across_;
   std::int64_t columns_;
   int width_;
 };

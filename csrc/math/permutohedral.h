@@ -14,11 +14,7 @@
 // multiply-adds: all twins must find the same simplex, bit for bit.
 #pragma once
 
-#if defined(__CUDACC__)
-#define CRFSEG_HD __host__ __device__ static inline
-#else
-#define CRFSEG_HD static inline
-#endif
+#include "math/host_device.h"
 
 namespace crfseg {
 namespace permutohedral {

@@ -6,8 +6,8 @@
 #include <set>
 
 #include "check.h"
-#include "cpu/key_layout.h"
 #include "cpu/vertex_index.h"
+#include "math/key_layout.h"
 
 using crfseg::KeyLayout;
 using crfseg::KeyRanges;

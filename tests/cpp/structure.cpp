@@ -65,12 +65,13 @@ Keys kind_of_keys(const Points& points, int rounds, int passes) {
     parts.push_back(ranges_of(points, strips.begin(s), strips.end(s), rounds, passes));
   }
   if (crfseg::keys_are_dense(ranges, parts, strips)) return Keys::dense;
-  return ranges.names_fit() ? Keys::narrow : Keys::wide;
+  return names_fit(ranges) ? Keys::narrow : Keys::wide;
 }
 
 // The d + 1 vertices around each point, from quotients and ranks (math/permutohedral.h).
 std::vector<Vertex> corners_of(const Points& points, int passes, std::vector<float>* weights) {
-  crfseg::kernels::SimplexFrame frame = ranges_of(points, 0, points.n, 0, passes).frame(false);
+  crfseg::kernels::SimplexFrame frame =
+      crfseg::simplex_frame(ranges_of(points, 0, points.n, 0, passes), false);
   frame.names_origin = false;  // quotients, please
   crfseg::kernels::SimplexBatch batch;
   std::memset(&batch, 0, sizeof(batch));

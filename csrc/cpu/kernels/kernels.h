@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "math/taps.h"
+
 namespace crfseg {
 namespace kernels {
 
@@ -27,7 +29,7 @@ constexpr float smallest = 8.2718061e-25F;
 constexpr float log2_least_start = -72.0F, log2_impossible = -1000.0F;
 constexpr float log2_largest = 48.0F;
 
-// How points are elevated and vertices packed (cpu/key_layout.h): what find_simplices must know of
+// How points are elevated and vertices packed (math/key_layout.h): what find_simplices must know of
 // it.
 struct SimplexFrame {
   int dim;
@@ -95,12 +97,6 @@ struct UnaryStats {
   std::int64_t low_at, off_at;
   float low, off;
   double offset;  // energies: the sum over points of the lowest, which log_unary leaves out
-};
-
-// Between which two coarse scores a pixel lies, and how near to the second.
-struct Tap {
-  std::int64_t low, high;
-  float share;
 };
 
 // Scores of a coarse grid, from which those of pixels are mixed.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "cpu/key_layout.h"
+#include "math/key_ranges.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "error.h"
-#include "lattice.h"
+#include "math/blur_shape.h"
 
 namespace crfseg {
 namespace {
@@ -97,31 +97,6 @@ std::int64_t KeyRanges::span_of_keys(const KeyRanges& part) const {
     if (i != omitted) span += (part.highest[i] - part.lowest[i]) << shift(i);
   }
   return span;
-}
-
-// Up to 8 dimensions bases are powers of two, and 32 bits hold an order.
-int KeyRanges::order_bits() const {
-  if (dim <= 8) return (dim - 1) * remainder_bits + 1;
-  double orders = 2.0;
-  for (int i = 0; i < dim - 1; ++i) orders *= dim + 1;
-  return static_cast<int>(std::ceil(std::log2(orders)));
-}
-
-kernels::SimplexFrame KeyRanges::frame(bool wants_vertices) const {
-  kernels::SimplexFrame frame{};
-  frame.dim = dim;
-  frame.omitted = omitted;
-  frame.order_base = dim <= 8 ? 1U << remainder_bits : static_cast<unsigned>(dim + 1);
-  frame.wants_vertices = wants_vertices;
-  frame.names_origin = !wants_vertices && names_fit();
-  std::copy_n(scale, dim, frame.scale);
-  if (!wants_vertices && !frame.names_origin) return frame;
-  for (int i = 0; i <= dim; ++i) {
-    if (i == omitted) continue;
-    frame.shift[i] = shift(i) + (wants_vertices ? 0 : order_bits() - remainder_bits);
-    frame.lowest += static_cast<std::uint64_t>(lowest[i]) << frame.shift[i];
-  }
-  return frame;
 }
 
 }  // namespace crfseg

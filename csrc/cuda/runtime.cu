@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#include <cstdlib>
+
+#include "cuda/check.h"
+#include "cuda/runtime.h"
+
+namespace crfseg {
+namespace cuda {
+namespace {
+
+cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, current_device()), "cudaDeviceGetAttribute");
+  return value;
+}
+
+// Finds the kernel that fails at its launch, where otherwise a later call would be told.
+bool waits_after_launches() {
+  static const bool waits = [] {
+    const char* value = std::getenv("CRFSEG_CUDA_SYNC");
+    return value != nullptr && std::string(value) == "1";
+  }();
+  return waits;
+}
+
+}  // namespace
+
+Availability availability() {
+  Availability found;
+  const cudaError_t status = cudaGetDeviceCount(&found.n_devices);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    found.n_devices = 0;
+    found.why_not = cudaGetErrorString(status);
+  } else if (found.n_devices == 0) {
+    found.why_not = "no CUDA device was found";
+  }
+  return found;
+}
+
+OnDevice::OnDevice(int device) : before_(current_device()) {
+  check(cudaSetDevice(device), "cudaSetDevice");
+}
+
+OnDevice::~OnDevice() { cudaSetDevice(before_); }
+
+Allocate stream_allocator(Stream stream) {
+  return [stream](std::size_t bytes) {
+    void* memory = nullptr;
+    const cudaError_t status = cudaMallocAsync(&memory, bytes > 0 ? bytes : 1, native(stream));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw OutOfDeviceMemory(bytes);
+    }
+    check(status, "cudaMallocAsync");
+    return Memory(memory, [stream](void* at) { cudaFreeAsync(at, native(stream)); });
+  };
+}
+
+void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream)),
+        "cudaMemcpyAsync");
+}
+
+void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, native(stream)),
+        "cudaMemcpyAsync");
+  synchronize(stream);
+}
+
+void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)),
+        "cudaMemcpyAsync");
+}
+
+void fill_bytes(void* at, int byte, std::size_t bytes, Stream stream) {
+  check(cudaMemsetAsync(at, byte, bytes, native(stream)), "cudaMemsetAsync");
+}
+
+void synchronize(Stream stream) {
+  check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
+}
+
+bool is_capturing(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(native(stream), &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+int blocks_at_once() { return 8 * attribute(cudaDevAttrMultiProcessorCount); }
+
+std::size_t most_shared_bytes() {
+  return static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+}
+
+void prepare_launch(const void* kernel, std::size_t shared_bytes) {
+  constexpr std::size_t without_asking = 48 << 10;
+  if (shared_bytes <= without_asking) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes)),
+        "cudaFuncSetAttribute");
+}
+
+void check_launch(const char* kernel, Stream stream) {
+  check(cudaGetLastError(), kernel);
+  if (waits_after_launches() && !is_capturing(stream)) {
+    check(cudaStreamSynchronize(native(stream)), kernel);
+  }
+}
+
+}  // namespace cuda
+}  // namespace crfseg

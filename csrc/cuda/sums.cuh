@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "cuda/passes.cuh"
+
+namespace crfseg {
+namespace cuda {
+
+// *to = constant + the sum of n values, in an order that depends on nothing else: one block.
+CRFSEG_KERNEL add_up(std::int64_t n, const double* values, double constant, double* to,
+                     const std::uint32_t* skip) {
+  if (skip != nullptr && *skip != 0) return;
+  CRFSEG_SHARED(shared);
+  double own = 0.0;
+  for (std::int64_t i = thread_index(); i < n; i += block_size()) own += values[i];
+  const double sum = sum_of_block(own, reinterpret_cast<double*>(shared));
+  if (thread_index() == 0) *to = constant + sum;
+}
+
+}  // namespace cuda
+}  // namespace crfseg

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// A mean field's unaries: read into its rows, and held where structures are thin.
+#include <cstddef>
+
+#include "cuda/grid.h"
+#include "cuda/mean_field.h"
+#include "cuda/thin.cuh"
+#include "cuda/unary.cuh"
+
+namespace crfseg {
+namespace cuda {
+namespace {
+
+float of_ordered(std::uint32_t bits) {
+  return float_of_bits((bits & 0x80000000U) != 0 ? bits & 0x7FFFFFFFU : ~bits);
+}
+
+void read_rows(const Tiling& tiling, const UnaryReading& reading, float* rows,
+               UnaryReportBits* report, double* tile_sums, Stream stream) {
+  CRFSEG_LAUNCH(read_unary, blocks_of(tiling.n_tiles()), block_threads,
+                reading_shared_bytes(block_threads), stream, tiling, reading, rows, report,
+                reading.kind == UnaryKind::energies ? tile_sums : nullptr);
+}
+
+Array<ThinLabel> seen_through(const Window& window, bool wants_common,
+                              const Array<ThinLabel>& labels, const Allocate& allocate,
+                              Stream stream) {
+  Array<ThinLabel> seen(window.size(), allocate);
+  CRFSEG_LAUNCH(look_through, elementwise(window.size()), block_threads, 0, stream, window,
+                wants_common, labels.data(), seen.data());
+  return seen;
+}
+
+// Of each pixel, the label of a square that covers it.
+Array<ThinLabel> find_covering(const Tiling& tiling, int side, const Array<ThinLabel>& labels,
+                               const Allocate& allocate, Stream stream) {
+  const std::int64_t width = tiling.width, height = tiling.n_points / width;
+  const int over = side / 2, back = over - side + 1;
+  const std::int64_t across = width + 2 * over - side + 1, down = height + 2 * over - side + 1;
+  const auto look = [&](const Window& window, bool wants_common, const Array<ThinLabel>& in) {
+    return seen_through(window, wants_common, in, allocate, stream);
+  };
+  const auto runs = look({tiling.n_items * height, width, across, 1, -over, side}, true, labels);
+  const auto squares = look({tiling.n_items, height, down, across, -over, side}, true, runs);
+  const auto beside = look({tiling.n_items * down, across, width, 1, back, side}, false, squares);
+  return look({tiling.n_items, down, height, width, back, side}, false, beside);
+}
+
+}  // namespace
+
+// Nothing is known of a new unary, and nothing is left out of its rows.
+void MeanField::begin_unary() {
+  if (!report_) report_ = Array<UnaryReportBits>(1, allocate_);
+  fill_bytes(report_.data(), 0, sizeof(UnaryReportBits), stream_);
+  const auto n_tiles = static_cast<std::size_t>(tiling_.n_tiles());
+  fill_bytes(tile_sums_.data(), 0, n_tiles * sizeof(double), stream_);
+}
+
+void MeanField::set_unary(const ScoreView& values, UnaryKind kind, float clip) {
+  begin_unary();
+  read_rows(tiling_, {values, kind, false, clip, n_labels_, width_}, log_unary_.data(),
+            report_.data(), tile_sums_.data(), stream_);
+}
+
+void MeanField::set_coarse_unary(const ScoreView& scores, const CoarseGrid& grid, UnaryKind kind,
+                                 float clip) {
+  begin_unary();
+  const bool are_probabilities = kind != UnaryKind::logits;
+  const Tiling cells = Tiling::of(tiling_.n_items, grid.rows * grid.columns, 0, tiling_.side);
+  const Array<float> rows(cells.n_slots() * width_, allocate_);
+  read_rows(cells, {scores, kind, are_probabilities, clip, n_labels_, width_}, rows.data(),
+            report_.data(), nullptr, stream_);
+  const Array<Tap> taps(grid.height + grid.width, allocate_);
+  CRFSEG_LAUNCH(find_taps, elementwise(taps.size()), block_threads, 0, stream_, grid, taps.data());
+  const CoarseRows from{rows.data(),  taps.data(), cells.per_item * cells.size(),
+                        grid.columns, grid.height, grid.width};
+  CRFSEG_LAUNCH(upsample, blocks_of(tiling_.n_tiles()), block_threads, 0, stream_, tiling_, from,
+                are_probabilities, clip, n_labels_, width_, log_unary_.data());
+}
+
+void MeanField::set_labels(const std::int32_t* labels, const LabelEnergies& energies) {
+  begin_unary();
+  CRFSEG_LAUNCH(read_hard_labels, blocks_of(tiling_.n_tiles()), block_threads, 0, stream_, tiling_,
+                labels, energies, n_labels_, width_, log_unary_.data());
+}
+
+UnaryFindings MeanField::findings() const {
+  UnaryReportBits bits;
+  copy_to_host(&bits, report_.data(), sizeof(bits), stream_);
+  return {bits.is_bad != 0, bits.inverse_low != 0 ? of_ordered(~bits.inverse_low) : 0.0F,
+          bits.off != 0 ? of_ordered(bits.off) : 0.0F};
+}
+
+void MeanField::hold_thin(int side, float factor) {
+  if (tiling_.width == 0) throw Error("thin structures are those of images");
+  if (side < 2) return;
+  const Array<ThinLabel> labels(tiling_.n_items * tiling_.n_points, allocate_);
+  const std::int64_t blocks = blocks_of(tiling_.n_tiles());
+  CRFSEG_LAUNCH(find_most_probable, blocks, block_threads, 0, stream_, tiling_, log_unary_.data(),
+                width_, labels.data());
+  const Array<ThinLabel> covering = find_covering(tiling_, side, labels, allocate_, stream_);
+  const Array<std::uint32_t> n_thin(tiling_.n_items, allocate_);
+  fill_bytes(n_thin.data(), 0, static_cast<std::size_t>(n_thin.nbytes()), stream_);
+  CRFSEG_LAUNCH(count_thin, blocks, block_threads, block_threads * sizeof(std::uint32_t), stream_,
+                tiling_, covering.data(), n_thin.data());
+  CRFSEG_LAUNCH(hold_points, blocks, block_threads, 0, stream_, tiling_, covering.data(),
+                n_thin.data(), factor, width_, log_unary_.data());
+}
+
+}  // namespace cuda
+}  // namespace crfseg
