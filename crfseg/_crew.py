@@ -154,7 +154,7 @@ class _Crew:
         self._lock = threading.Lock()
         self._next = 0
         self.end = n_items  # items from here on are not wanted
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     def serve(self, hire: Callable[[], Work]) -> None:
         """Work until nothing is left to do."""
@@ -179,6 +179,8 @@ class _Crew:
                 return
             except Exception as error:
                 self._fail(item, error)
+            except BaseException as error:  # an exit, which would end no more than this thread
+                self._fail(0, error)
 
     def cancel(self) -> None:
         """Let every thread come to an end soon."""
@@ -192,7 +194,7 @@ class _Crew:
             self._next += 1
             return self._next - 1
 
-    def _fail(self, item: int, error: Exception) -> None:
+    def _fail(self, item: int, error: BaseException) -> None:
         with self._lock:
             if item < self.end:
                 self.end, self.failure = item, error

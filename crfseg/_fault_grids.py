@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._check import invalid, mistyped, options, show
+from ._fault import MOST_DIMENSIONS
 
 
 def contrary_layouts(where: str, layout: str, image_layout: str) -> ValueError:
@@ -27,8 +28,8 @@ def fits_no_volume(
     return invalid(
         where,
         f"x has shape {tuple(shape)} and image has shape {tuple(image)}; expected x {wanted}, and "
-        "an image (D, H, W), (D, H, W, K) or (K, D, H, W) of the same D, H and W (volumes are not "
-        "upsampled)",
+        "an image (D, H, W), (D, H, W, K) or (K, D, H, W) of the same D, H and W, K <= "
+        f"{MOST_DIMENSIONS - len('DHW')} (volumes are not upsampled)",
     )
 
 

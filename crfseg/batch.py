@@ -21,6 +21,7 @@ from .pairs import PICTURES, SCORES
 from .refine import refine
 
 Reword = Callable[[str], str]
+_VOID = (255, 65535)  # what marks pixels without a label in maps of 8 and of 16 bits
 
 
 class Job(NamedTuple):
@@ -142,7 +143,7 @@ def refine_file(
         start = time.perf_counter()
         result = refine_loaded(loaded, arguments, returns, reword, room)
         seconds = time.perf_counter() - start
-        write_result(job.out, result, loaded, loaded.palette)
+        write_result(job.out, result, loaded, arguments, loaded.palette)
         share = share_changed(loaded, result, arguments) if compare else None
     height, width = loaded.image.shape[:2]
     changes = "" if share is None else f", {share:.1%} of the labels changed"
@@ -211,12 +212,16 @@ def refine_loaded(
 
 
 def write_result(
-    out: Path, result: NDArray[Any], loaded: Loaded, palette: NDArray[np.uint8] | str | None
+    out: Path,
+    result: NDArray[Any],
+    loaded: Loaded,
+    arguments: Mapping[str, Any],
+    palette: NDArray[np.uint8] | str | None,
 ) -> None:
     """Write probabilities to a .npy, labels to a .png; the colours are as for ``write_labels``."""
     if out.suffix.lower() == ".npy":
         write_array(out, result)
-    elif loaded.is_mask:
+    elif loaded.is_mask and not _has_marks(arguments):
         write_mask(out, result)
     else:
         write_labels(out, result, palette)
@@ -226,7 +231,8 @@ def labels_before(loaded: Loaded, arguments: Mapping[str, Any], returns: str) ->
     """What is refined, at the image's size: without pairwise terms ``refine`` only upsamples."""
     if np.asarray(loaded.x).dtype.kind != "f":
         return loaded.x
-    alone = {name: value for name, value in arguments.items() if name != "min_confidence"}
+    about_results = ("min_confidence", "ignore_index")  # of scores both are
+    alone = {name: value for name, value in arguments.items() if name not in about_results}
     alone |= {"spatial": None, "bilateral": None, "keep_thin": 0, "iterations": 0}
     return refine(loaded.x, loaded.image, returns=returns, **alone)
 
@@ -235,8 +241,15 @@ def share_changed(loaded: Loaded, result: NDArray[Any], arguments: Mapping[str, 
     """Share of the pixels whose label is another one than before."""
     layout, size = arguments.get("layout"), loaded.image.shape[:2]
     before = labels_before(loaded, arguments, "probs" if result.dtype.kind == "f" else "labels")
-    old, new = (_labels_of(values, loaded.is_mask, layout, size) for values in (before, result))
+    old = _labels_of(before, loaded.is_mask, layout, size)
+    has_marks = _has_marks(arguments)  # which are neither of a mask's two
+    new = result if has_marks else _labels_of(result, loaded.is_mask, layout, size)
     return float(np.mean(old.ravel() != new.ravel()))  # a label axis of length 1 may differ
+
+
+def _has_marks(arguments: Mapping[str, Any]) -> bool:
+    """Whether labels that are not sure are marked: 255 of a mask's labels 0 and 1, say."""
+    return arguments.get("min_confidence") is not None
 
 
 def reworded(error: Exception, sentence: str) -> Exception:
@@ -339,16 +352,18 @@ def _check_void(
 ) -> None:
     """Refuse label 255 unless it is said to be a class or the mark of unlabelled pixels.
 
-    Maps in the style of PASCAL VOC mark unlabelled pixels by it; read as a class it would mean 256
-    classes. A map of 0 and 255 alone is left to ``refine``, which asks whether it is a mask.
+    Maps in the style of PASCAL VOC mark unlabelled pixels by it, those of 16 bits by 65535; read as
+    a class it would mean as many classes, and one more. A map of 0 and 255 alone is left to
+    ``refine``, which asks whether it is a mask.
     """
     if labels.dtype.kind not in "iu" or labels.size == 0:
         return
-    if arguments.keys() & {"ignore_index", "n_labels"} or labels.max() != 255:
+    highest = int(labels.max())
+    if arguments.keys() & {"ignore_index", "n_labels"} or highest not in _VOID:
         return
-    if ((labels != 0) & (labels != 255)).any():
+    if ((labels != 0) & (labels != highest)).any():
         sentence = (
-            "has label 255; say whether it marks unlabelled pixels (ignore_index=255) "
-            "or is a class (n_labels=256)"
+            f"has label {highest}; say whether it marks unlabelled pixels "
+            f"(ignore_index={highest}) or is a class (n_labels={highest + 1})"
         )
         raise ValueError(f"{name}: {reword(sentence)}")

@@ -5,7 +5,7 @@ A map of weakly supervised segmentation says how much a pixel looks like each cl
 is known to have, in 0..1. It becomes ``refine``'s ``kind="scores"`` with a background before it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from . import _check as check
 from . import _explain as explain
 from . import _fault as fault
 from ._containers import as_array, open_array
+from .compatibility import Potts
 from .presets import spelt_out
 from .refine import refine
 
@@ -82,8 +83,9 @@ def refine_present(x: Any, image: Any, *, classes: Any = None, **options: Any) -
         image: as for ``refine``; in a batch every item has classes of its own.
         classes: the classes that are there, for all items. None finds them: those with a score
             above 0 somewhere, or that occur in the label map.
-        options: keywords of ``refine``, but for ``layout``. Where it is said which ``classes``
-            there are, probabilities need not sum to 1 over them.
+        options: keywords of ``refine``, but for ``layout``. A ``compatibility`` is one of all
+            classes. Where it is said which ``classes`` there are, probabilities need not sum to 1
+            over them.
 
     Returns:
         What ``refine`` returns for all C classes; C of label maps is ``n_labels``, or one more than
@@ -107,6 +109,8 @@ def refine_present(x: Any, image: Any, *, classes: Any = None, **options: Any) -
     refine_one = _refine_labels if is_labels else _refine_scores
     if n_axes == 3:
         return restore(refine_one(array, image, classes, options))
+    if len(array) == 0:
+        return refine(x, image, **options)
     pairs = zip(array, _images(image, len(array)), strict=True)
     return restore(np.stack([refine_one(item, own, classes, options) for item, own in pairs]))
 
@@ -163,7 +167,7 @@ def _refine_scores(
     mark = _checked_mark(options, n_classes, np.int32)
     is_log = kind == "logits" and options.get("returns", "same") == "same"
     whole = _Restore(present, n_classes, mark, _LEAST_LOG if is_log else 0.0)
-    own = {**options, "kind": kind, "layout": "CHW"}
+    own = {**_among(options, present, n_classes), "kind": kind, "layout": "CHW"}
     if options.get("min_confidence") is not None:
         own["ignore_index"] = _MARK
     found = refine(those, image, **own)
@@ -177,8 +181,7 @@ def _refine_labels(
     labels: NDArray[Any], image: Any, classes: Any, options: dict[str, Any]
 ) -> NDArray[Any]:
     """One item, (H, W)."""
-    own = dict(options)
-    ignored, n_classes = own.pop("ignore_index", None), own.pop("n_labels", None)
+    ignored, n_classes = options.get("ignore_index"), options.get("n_labels")
     occurring = np.unique(labels[labels != ignored] if ignored is not None else labels)
     if occurring.min(initial=0) < 0:
         found = f"x has label {occurring.min()}"
@@ -187,6 +190,10 @@ def _refine_labels(
         n_classes = 1 + int(
             max(occurring.max(initial=0), np.max(0 if classes is None else classes))
         )
+    n_classes = check.integer(_PRESENT, "n_labels", n_classes, at_least=1)
+    if occurring.max(initial=0) >= n_classes:
+        found = f"x has label {occurring.max()}"
+        raise check.invalid(_PRESENT, f"{found} and n_labels is {n_classes}; expected more of them")
     present = occurring if classes is None else _checked_classes(classes, n_classes)
     if len(present) == 0:
         raise check.invalid(_PRESENT, f"x of shape {labels.shape} has no label but ignore_index")
@@ -198,12 +205,24 @@ def _refine_labels(
     anew = np.searchsorted(present, labels).astype(np.int32)
     if ignored is not None:
         anew[labels == ignored] = _MARK
+    own = _among(options, present.astype(np.intp), n_classes)
     own |= {"kind": "labels", "layout": "HW", "n_labels": len(present), "ignore_index": _MARK}
     found = refine(anew, image, **own)
     # The mark of a label map may be one of its numbers, but is no class then.
     mark = _checked_mark(options, n_classes if ignored is None else 0, labels.dtype)
     whole = _Restore(present.astype(np.intp), n_classes, mark, 0.0)
     return whole.scores(found) if found.ndim == 3 else whole.labels(found, labels.dtype)
+
+
+def _among(options: Mapping[str, Any], present: NDArray[np.intp], n_classes: int) -> dict[str, Any]:
+    """The options, of whose compatibility of all classes those that are there take their part."""
+    given = options.get("compatibility")
+    if given is None or isinstance(given, Potts):
+        return dict(options)
+    values = as_array(_PRESENT, "compatibility", given)
+    if values.ndim in (1, 2) and set(values.shape) == {n_classes}:
+        values = values[np.ix_(*[present] * values.ndim)]
+    return {**options, "compatibility": values}
 
 
 def _checked_classes(classes: Any, n_classes: int) -> NDArray[np.intp]:

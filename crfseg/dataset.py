@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import manifest
+from ._containers import open_array
 from ._native import MOST_THREADS, threads_of_call
 from ._room import Room, side_by_side
 from .batch import (
@@ -109,7 +110,7 @@ def refine_dataset(
     scores: Any = None,
     *,
     out: Any,
-    names: Collection[str] | None = None,
+    names: Iterable[str] | None = None,
     returns: str = "labels",
     palette: Any = None,
     resume: bool = False,
@@ -169,9 +170,14 @@ def refine_dataset(
     n_threads = threads_of_call(_WHERE, threads)
     if workers is not None:
         check.integer(_WHERE, "workers", workers, at_least=1, at_most=MOST_THREADS)
-    check_arguments({**options, "returns": returns}, reword)
+    if not check.is_path(out):
+        raise check.mistyped(_WHERE, f"out is {check.show(out)}; expected a folder")
+    names = _names(names)
+    options["returns"] = returns
+    check_arguments(options, reword)
     # What a preset says and not what it is called is what results are made of.
     options = spelt_out("refine", refine, options)
+    del options["returns"]
     folder = Path(out)
     plan = _Plan(
         *(folder, returns, _palette(palette), Reading(array, exif), options),
@@ -207,7 +213,7 @@ def _open(images: Any, scores: Any, out: Path, names: Collection[str] | None) ->
     if check.is_path(images) and check.is_path(scores):
         pairs, alone = pair_folders(Path(images), Path(scores), out, deep=True, names=names)
         return _Inputs(pairs, len(pairs), alone)
-    if check.is_path(images) or scores is not None:
+    if check.is_path(images) or scores is not None or not hasattr(images, "__iter__"):
         raise check.mistyped(
             _WHERE,
             f"images is {check.show(images)} and scores {check.show(scores)}; expected two "
@@ -217,6 +223,17 @@ def _open(images: Any, scores: Any, out: Path, names: Collection[str] | None) ->
         raise check.invalid(_WHERE, "names goes with two folders; expected None with an iterable")
     check_folder(out, "there are many images")
     return _Inputs(images, len(images) if hasattr(images, "__len__") else None, [])
+
+
+def _names(given: Any) -> frozenset[str] | None:
+    """The names that matter, which a generator tells only once."""
+    if given is None:
+        return None
+    if not isinstance(given, str) and hasattr(given, "__iter__"):
+        names = list(given)
+        if all(isinstance(name, str) for name in names):
+            return frozenset(names)
+    raise check.mistyped(_WHERE, f"names is {check.show(given)}; expected strings in a list")
 
 
 def _palette(given: Any) -> Palette:
@@ -294,7 +311,7 @@ class _Plan:
             result = refine_loaded(loaded, self._options, self._returns, self._reword, room)
             notes.forget(noted)
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_result(out, result, loaded, self._colours(loaded))
+            write_result(out, result, loaded, self._options, self._colours(loaded))
             notes.add(noted, key, out)
         return "refined"
 
@@ -329,8 +346,14 @@ def _item(triple: Any) -> Item:
             f"{check.show(triple)}: expected (name, image, scores), the name being a string"
         )
     name, *sources = triple
-    image, scores = (Path(one) if check.is_path(one) else one for one in sources)
-    return Item(name, image, scores.detach() if hasattr(scores, "detach") else scores)
+    return Item(name, *map(_source, sources))
+
+
+def _source(given: Any) -> Any:
+    """A path, or an array; tensors without their gradient, and of what dtype they may be."""
+    if check.is_path(given):
+        return Path(given)
+    return open_array(_WHERE, "tensor", given)[0] if hasattr(given, "detach") else given
 
 
 class _Tally:

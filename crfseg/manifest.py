@@ -119,7 +119,8 @@ def _read(path: Path) -> dict[str, tuple[str, int]]:
     entries: dict[str, tuple[str, int]] = {}
     with suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
-            with suppress(KeyError, TypeError, ValueError):  # cut off, or somebody else's
+            # Cut off, or somebody else's.
+            with suppress(KeyError, OverflowError, RecursionError, TypeError, ValueError):
                 entry = json.loads(line)
                 entries.pop(entry["name"], None)
                 if entry["key"] is not None:

@@ -84,7 +84,7 @@ def load(path: str | os.PathLike[str]) -> Preset:
     where = "presets.load"
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, RecursionError, UnicodeDecodeError) as error:
         raise check.invalid(where, f"{path}: is no JSON file ({error})") from error
     if not isinstance(fields, dict) or set(fields) != set(_KEYS):
         found = check.options(fields) if fields and isinstance(fields, dict) else "something else"
@@ -119,6 +119,7 @@ def spelt_out(where: str, function: Callable[..., Any], given: Mapping[str, Any]
         return others
     parameters = inspect.signature(function).parameters.values()
     known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    known.remove("preset")  # one is not made of another
     options = _options(where, given["preset"], known)
     if given.get("pairwise") is not None:  # the caller's terms, instead of the preset's
         options = {k: v for k, v in options.items() if k not in ("spatial", "bilateral")}
@@ -151,7 +152,7 @@ def _find(where: str, preset: Any) -> Preset:
 def _options(where: str, preset: Any, known: Sequence[str]) -> dict[str, Any]:
     found = _find(where, preset)
     for name in found.options:
-        if name not in known or name == "preset":
+        if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise check.invalid(
                 where,

@@ -152,6 +152,27 @@ def test_items_of_a_batch_have_classes_of_their_own(scores, image):
         refine_present(batch, [image] * 3, **options)
 
 
+def test_a_compatibility_is_one_of_all_classes(rng, scores, image):
+    whole = 1 - np.eye(len(scores)) + rng.random((len(scores), len(scores)))
+    present = np.flatnonzero((scores > 0).any((1, 2)))
+    for cut in (whole, whole[0]):
+        own = cut[np.ix_(*[present] * cut.ndim)]
+        expected = refine(scores[present], image, kind="scores", compatibility=own)
+        found = refine_present(scores, image, kind="scores", compatibility=cut)
+        np.testing.assert_array_equal(found[present], expected)
+        labels = present[scores[present].argmax(0)]
+        expected = refine(np.searchsorted(present, labels), image, compatibility=own)
+        found = refine_present(labels, image, n_labels=len(whole), compatibility=cut)
+        np.testing.assert_array_equal(found, present[expected])
+
+
+def test_an_empty_batch_comes_back_empty(scores, image):
+    for x in (scores[None][:0], scores.argmax(0)[None][:0]):
+        found = refine_present(x, image, kind="auto")
+        assert found.shape == x.shape
+        assert found.dtype == x.dtype
+
+
 def test_one_class_alone_is_everywhere(scores, image):
     scores[PRESENT[1:]] = 0
     scores[PRESENT[0], 0, 0] = 0
@@ -172,6 +193,13 @@ def test_one_class_alone_is_everywhere(scores, image):
         (lambda x: x, {"classes": []}, TypeError, "classes is"),
         (lambda x: x, {"classes": [0.5]}, TypeError, "classes is .*; expected the numbers"),
         (lambda x: x.argmax(0), {"classes": [1, 4]}, ValueError, "x has label 6; expected one of"),
+        (
+            lambda x: x.argmax(0),
+            {"n_labels": 2},
+            ValueError,
+            "x has label 6 and n_labels is 2; expected more of them",
+        ),
+        (lambda x: x.argmax(0), {"n_labels": "a"}, TypeError, "n_labels is 'a'"),
         (
             lambda x: x.argmax(0) - 2,
             {},

@@ -110,6 +110,30 @@ def test_unlabelled_pixels_are_asked_about_and_then_filled(files, photo, photo_p
     np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
 
 
+def test_the_void_of_maps_of_16_bits_is_asked_about(files, photo, photo_probs, capsys):
+    labels = photo_probs.argmax(0).astype(np.uint16)
+    labels[:, 10:14] = 65535
+    np.save(files / "labels.npy", labels)
+    arguments = ("refine", "photo.png", "labels.npy", "-o", "out.png")
+    assert call(files, *arguments) == 1
+    assert "(--ignore-index 65535) or is a class (--n-labels 65536)" in only_sentence(capsys)[1]
+    assert call(files, *arguments, "--ignore-index", "65535") == 0
+    expected = crfseg.refine(labels, photo, ignore_index=65535)
+    np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
+
+
+@pytest.mark.parametrize("command", ["refine", "show"])
+def test_the_mark_of_unsure_labels_is_none_of_those_before(files, photo, photo_probs, command):
+    options = ("--min-confidence", "0.999", "--ignore-index", "7")
+    assert call(files, command, "photo.png", "scores.npy", "-o", "out.png", *options) == 0
+    if command == "refine":
+        expected = crfseg.refine(
+            photo_probs, photo, returns="labels", min_confidence=0.999, ignore_index=7
+        )
+        assert (expected == 7).any()
+        np.testing.assert_array_equal(read_labels(files / "out.png").labels, expected)
+
+
 def test_masks_stay_masks(files, photo):
     mask = np.arange(WIDTH) < np.full((HEIGHT, 1), WIDTH // 3 + 2)
     Image.fromarray(mask).save(files / "two-level.png")

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The command line on folders: pairs by name, every failure reported, the rest refined."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -166,3 +170,19 @@ def test_errors_with_constructors_of_their_own_stay_sentences(folders, capsys, m
     written = capsys.readouterr().err
     assert f"a.npy: {error}" in written
     assert "unforeseen" not in written
+
+
+def test_names_of_no_encoding_end_nothing(folders):
+    """Files from old archives; the output of a command may take UTF-8 alone."""
+    for path in (folders / "images" / "a.png", folders / "scores" / "a.npy"):
+        path.rename(path.parent / os.fsdecode(b"\xff" + path.suffix.encode()))
+    words = ["refine", folders / "images", folders / "scores", "-o", folders / "out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "crfseg", *map(str, words)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\udcff.png: 32 x 24" in done.stdout
+    assert len(list((folders / "out").iterdir())) == 3

@@ -195,6 +195,23 @@ def test_a_preset_goes_into_refine_and_options_go_before_it(files, photo, photo_
     np.testing.assert_array_equal(np.load(files / "out.npy"), expected)
 
 
+def test_what_a_preset_says_of_scores_is_known_where_files_are_read(files, photo, photo_probs):
+    """As if it stood on the command line: a mask is written as one, and 255 is no class."""
+    options = {"kind": "mask", "iterations": 2, "returns": "probs", "threads": 2}
+    presets.save(files / "mask.json", presets.Preset("mask", "", "", options))
+    np.save(files / "x.npy", photo_probs[1])
+    assert call(files, "refine", "photo.png", "x.npy", "-o", "a.png", "--preset", "mask.json") == 0
+    words = ("refine", "photo.png", "x.npy", "-o", "b.png", "--kind", "mask", "--iterations", "2")
+    assert call(files, *words) == 0
+    assert (files / "a.png").read_bytes() == (files / "b.png").read_bytes()
+
+    presets.save(files / "void.json", presets.Preset("void", "", "", {"ignore_index": 255}))
+    labels = photo_probs.argmax(0).astype(np.uint8)
+    labels[:, 10:14] = 255
+    np.save(files / "x.npy", labels)
+    assert call(files, "refine", "photo.png", "x.npy", "-o", "a.png", "--preset", "void.json") == 0
+
+
 # --- the shell, and installations without typer ---------------------------------------------------
 
 

@@ -83,6 +83,27 @@ def test_unsure_pixels_and_palettes(data):
     np.testing.assert_array_equal(read_labels(data / "out" / "a.png").palette[:3], own)
 
 
+def test_unsure_pixels_of_masks_are_not_foreground(data, capsys):
+    image, scores = sample(0)
+    for name in ("a", "b", "in/c", "in/deep/d"):
+        np.save(data / "scores" / f"{name}.npy", scores[0])
+    words = "--kind mask --min-confidence 0.9 --no-spatial --bilateral 3 20 0.5"
+    options = words.split()
+    assert call(data, *options) == 0
+    given = {"kind": "mask", "min_confidence": 0.9, "returns": "labels"}
+    expected = crfseg.refine(scores[0], image, spatial=None, bilateral=(3, 20, 0.5), **given)
+    assert set(np.unique(expected)) == {0, 1, 255}
+    np.testing.assert_array_equal(read_labels(data / "out" / "a.png").labels, expected)
+
+    paths = [data / "images" / "a.png", data / "scores" / "a.npy"]
+    for command, suffix in (("refine", "png"), ("show", "jpg")):
+        capsys.readouterr()
+        out = data / f"shown.{suffix}"
+        assert cli.main([command, *map(str, paths), "-o", str(out), *options]) == 0
+        changed = np.mean(expected != (scores[0] > 0.5))
+        assert f" {changed:.1%} of the labels changed" in capsys.readouterr().out
+
+
 def test_a_corrupted_image_and_a_missing_score_file_are_a_line_each(data, capsys):
     (data / "images" / "a.png").write_bytes((data / "images" / "a.png").read_bytes()[:200])
     (data / "scores" / "in" / "c.npy").unlink()
@@ -140,7 +161,7 @@ def test_what_many_files_lack_is_said_once(tmp_path, capsys):
         (["--iterations", "-1"], "--iterations is -1; expected"),
         (["--kind", "probs", "--ignore-index", "9"], "--ignore-index is 9 but SCORES hold probs"),
         (["--preset", "deplab-v2"], "the nearest name is 'deeplab-v2' (crfseg presets lists all"),
-        (["--probs", "--min-confidence", "0.9"], "--min-confidence is 0.9; expected"),
+        (["--probs", "--min-confidence", "0.9"], "--min-confidence is 0.9; expected label PNGs"),
         (["--workers", "0"], "'--workers': "),
     ],
 )

@@ -61,6 +61,19 @@ def test_probabilities_and_options_of_refine(data):
     np.testing.assert_array_equal(np.load(data / "out" / "b.npy"), expected)
 
 
+def test_names_may_come_once(data):
+    assert run(data, names=(name for name in ("a", "in/c"))).refined == 2
+    assert set(results(data / "out")) == {"a.png", "in/c.png"}
+
+
+def test_a_preset_cannot_say_what_is_returned(data):
+    preset = crfseg.presets.Preset("own", "", "", {"returns": "probs", "iterations": 3})
+    assert run(data, preset=preset).refined == 4
+    image, scores = sample(0)
+    expected = refine(scores, image, iterations=3, returns="labels")
+    np.testing.assert_array_equal(read_labels(data / "out" / "a.png").labels, expected)
+
+
 def test_unsure_pixels_get_the_mark(data):
     run(data, min_confidence=0.999)
     expected = refine(*sample(0)[::-1], returns="labels", min_confidence=0.999)
@@ -157,12 +170,21 @@ def test_bad_triples_are_failures_of_their_own(tmp_path, triple, words):
         ({"preset": "none"}, r"preset is 'none'"),
         ({"palette": "nowhere.png"}, r"nowhere\.png"),
         ({"colour": 3}, r"colour"),
+        ({"names": "ab"}, r"\[refine_dataset\] names is 'ab'; expected strings in a list"),
+        ({"names": [1]}, r"\[refine_dataset\] names is \[1\]; expected strings"),
     ],
 )
 def test_arguments_without_sense_are_refused_before_anything_is_written(data, options, words):
     with pytest.raises((ValueError, TypeError, OSError), match=words):
         run(data, **options)
     assert not (data / "out").exists()
+
+
+def test_what_is_no_folder_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"\[refine_dataset\] images is None and scores None; exp"):
+        refine_dataset(None, out=tmp_path / "out")
+    with pytest.raises(TypeError, match=r"\[refine_dataset\] out is 3; expected a folder"):
+        refine_dataset([], out=3)
 
 
 def test_one_folder_alone_is_not_enough(data):
@@ -282,6 +304,26 @@ def test_a_stream_ends_at_the_first_failure():
         stream(range(1000), 2, work)
     assert set(range(4)) <= set(done)
     assert len(done) < 10
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_on_a_thread_ends_the_run(tmp_path, error):
+    """It would end its thread alone, and the run would wait for that for ever."""
+
+    def leave(report):
+        raise error
+
+    def refine_all():
+        triples = ((str(i), *sample(0)) for i in range(50))
+        with pytest.raises(type(error)):
+            refine_dataset(triples, out=tmp_path / "out", tell=leave, workers=1)
+        ended.append(True)
+
+    ended = []
+    thread = threading.Thread(target=refine_all, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert ended
 
 
 def test_room_for_one_image_more_is_waited_for(monkeypatch):

@@ -52,6 +52,26 @@ def test_parameters(tmp_path):
     )
 
 
+def test_every_preset_is_in_the_table_as_it_is():
+    all_blocks("presets", {})
+    rows = (DOCUMENTS / "presets.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row.startswith("| `")] == [
+        preset_row(crfseg.presets.get(name)) for name in crfseg.presets.list()
+    ]
+
+
+def preset_row(preset):
+    """A line of the table."""
+    options = dict(preset.options)
+    kernels = [
+        "none" if kernel is None else " / ".join(f"{number:g}" for number in kernel)
+        for kernel in (options["spatial"], options["bilateral"])
+    ]
+    confidence = f"{options['confidence']:.5g}" if "confidence" in options else ""
+    model = (*kernels, str(options["iterations"]), options["normalization"], confidence)
+    return f"| {' | '.join((f'`{preset.name}`', *model, preset.description, preset.source))} |"
+
+
 def test_determinism_and_memory():
     all_blocks("determinism", {})
     assert crfseg.info()["cache_bytes"] == 0

@@ -70,10 +70,11 @@ CHANNELS = [
 SIZES = [
     case("another depth", lambda: refine(giant((3, 20, 30, 40)), giant((21, 30, 40))), ValueError,
          "[refine] x has shape (3, 20, 30, 40) and image has shape (21, 30, 40); expected x "
-         "(C, D, H, W), (D, H, W, C)", "of the same D, H and W (volumes are not upsampled)"),
+         "(C, D, H, W), (D, H, W, C)",
+         "of the same D, H and W, K <= 13 (volumes are not upsampled)"),
     case("slices of another depth", lambda: refine(PROBS, VOLUME[1:, ..., 0], spacing=(5, 1, 1)),
          ValueError, "[refine] x has shape (3, 4, 6, 5) and image has shape (3, 6, 5); expected x",
-         "of the same D, H and W (volumes are not upsampled)"),
+         "of the same D, H and W, K <= 13 (volumes are not upsampled)"),
     case("few slices of another depth", lambda: refine(PROBS, giant((6, 6, 5), 7, np.uint8)),
          ValueError, "looks channels-first", "here (6, 5, 6), or layout='CDHW' for a volume"),
     case("x, y, z", lambda: refine(PROBS, giant((5, 6, 4)), spacing=(5, 1, 1)), ValueError,

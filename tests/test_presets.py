@@ -189,7 +189,7 @@ def test_a_preset_of_another_type_is_refused(probs, image):
         refine(probs, image, preset=7)
 
 
-@pytest.mark.parametrize("name", ["sigma_xy", "preset", "x"])
+@pytest.mark.parametrize("name", ["sigma_xy", "preset", "x"])  # a preset has no preset
 def test_options_that_refine_does_not_have_are_named(name, probs, image):
     with pytest.raises(ValueError, match=rf"^\[refine\] preset 'odd' has the option '{name}'; exp"):
         refine(probs, image, preset=Preset("odd", "", "", {name: "psa"}))
@@ -204,6 +204,7 @@ def test_values_of_options_are_checked_as_if_they_were_given(probs, image):
     ("text", "words"),
     [
         ("no json", "is no JSON file"),
+        ("[" * 100_000, "is no JSON file"),
         ("[1]", "holds something else; expected an object with name, description, source, options"),
         ('{"name": "a", "options": {}}', "holds 'name' or 'options'; expected an object with"),
         (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs that were stopped go on where they stopped, and redo exactly what has changed."""
 
+import itertools
 import json
 import os
 import signal
@@ -251,7 +252,8 @@ def test_a_manifest_does_not_grow_with_the_runs(data):
 
 
 def test_lines_of_others_are_not_read(tmp_path):
-    strange = ["[]", "3", '{"name": "a"}', '{"name": "a", "key": "key"}', "\xff", "null", ""]
+    strange = ["[" * 100_000, '{"name": "a", "key": "key", "bytes": Infinity}', "[]", "3"]
+    strange += ['{"name": "a"}', '{"name": "a", "key": "key"}', "\xff", "null", ""]
     (tmp_path / NAME).write_text("\n".join(strange))
     (tmp_path / "a").touch()
     with opened(tmp_path) as notes:
@@ -326,16 +328,17 @@ def test_a_full_disk_and_a_read_only_one_are_a_line_each(tmp_path):
     assert report["refined"] == 40 - report["noted"]
 
 
-def test_a_full_disk_ends_the_run_wherever_it_is_met(data, capsys, monkeypatch):
+def test_a_full_disk_ends_the_run_wherever_it_is_met(tmp_path, capsys, monkeypatch):
     import errno
 
     from crfseg import batch
 
-    write, calls = batch.write_labels, []
+    data = make_dataset(tmp_path, MANY)
+    write, calls, numbers = batch.write_labels, [], itertools.count(1)
 
     def write_some(path, *arguments):
         calls.append(path)
-        if len(calls) == 3:
+        if next(numbers) >= 3:
             with atomic_write(path) as file:
                 file.write(b"half of it")
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -345,7 +348,7 @@ def test_a_full_disk_ends_the_run_wherever_it_is_met(data, capsys, monkeypatch):
     assert cli.main(command_line(data, "--workers", "1")) == 1
     assert only_sentence(capsys)[1].endswith(".png: No space left on device\n")
     assert len(noted(data / "out")) == 2
-    assert len(calls) == 3
+    assert 3 <= len(calls) <= 5  # one at work, two beside it
     assert_all_valid(data / "out")
 
 

@@ -164,7 +164,7 @@ def show_command(
     before = labels_before(loaded, arguments, "labels").reshape(after.shape)
     panels = (before, after)
     if loaded.is_mask:
-        panels = ((before > 0).astype(np.uint8), (after > 0).astype(np.uint8))
+        panels = ((before > 0).astype(np.uint8), after)  # which may be unsure, too
     palette = extend_palette(loaded.palette, 256)
     photograph = to_rgb(loaded.image)
     pictures = [overlay(photograph, labels, palette, opacity=opacity) for labels in panels]

@@ -6,6 +6,7 @@ A command has a parameter for each group, and ``spread`` makes options of the gr
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from typer import BadParameter, Option
 
 from crfseg import presets, refine
-from crfseg.batch import Reading, check_arguments
+from crfseg.batch import Reading, check_arguments, reworded
 from crfseg.solvers import SOLVERS
 
 from .wording import complain, in_options
@@ -174,7 +175,19 @@ class Model:
         return True
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of ``refine`` that the command line gives."""
+        """The keyword arguments of ``refine`` that the command line and its preset give.
+
+        But for ``returns``: the files to write say that.
+        """
+        try:
+            options = presets.spelt_out("refine", refine, self._given())
+        except (TypeError, ValueError) as error:
+            raise reworded(error, in_options(str(error))) from error
+        options.pop("returns", None)
+        return options
+
+    def _given(self) -> dict[str, Any]:
+        """Those of the command line."""
         given = {one.name: getattr(self, one.name) for one in fields(self)}
         chosen = {
             name: value
@@ -224,4 +237,6 @@ class Speech:
     def say(self, line: str) -> None:
         """Print a line at once, so that a log or a pipe shows how far the work is."""
         if not self.quiet:
-            print(line, flush=True)
+            encoding = sys.stdout.encoding or "utf-8"
+            # Names of files may be of no encoding; a line about one must not end the others.
+            print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

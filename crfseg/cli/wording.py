@@ -96,6 +96,7 @@ _IN_OPTIONS = (
     (r"\b(kind|layout|upsample|ignore_index|n_labels)= *", r"--\1 "),
     (rf"(?<!-)\b({_OF_REFINE})\b", r"--\1"),
     (rf"--({_OF_REFINE})\b", lambda found: found[0].replace("_", "-")),
+    (r"\breturns='labels' with it", "label PNGs with it"),
     (r"\bcrfseg\.presets\.list\(\) has all", "crfseg presets lists all"),
     # The names that an option can have are quoted in Python alone.
     (r"(--(?:kind|layout|upsample) ).*", lambda found: re.sub(r"'([\w-]+)'", r"\1", found[0])),

@@ -4,8 +4,9 @@
 import numpy as np
 import pytest
 
-from crfseg import refine
+from crfseg import refine, refine_dataset
 from crfseg.cams import refine_present, with_background
+from crfseg.io import read_labels
 from crfseg.labels import merge_confident
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
@@ -86,3 +87,16 @@ def test_activation_maps_of_tensors(logits, images):
     for call in (lambda x: with_background(x, alpha=1), lambda x: refine_present(x, images)):
         with pytest.raises(ValueError, match="requires a gradient, which it does not get here"):
             call(cams.requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_data_sets_take_tensors_of_every_kind(logits, images, dtype, tmp_path):
+    """What they are made of is compared by contents, which numpy has no dtype for."""
+    scores = logits.softmax(1).to(dtype).requires_grad_()
+    triples = [(str(i), images[i], scores[i]) for i in range(N)]
+    assert refine_dataset(triples, out=tmp_path).refined == N
+    assert refine_dataset(triples, out=tmp_path, resume=True).unchanged == N
+    changed = [(name, image, one.detach().flip(0)) for name, image, one in triples]
+    assert refine_dataset(changed, out=tmp_path, resume=True).refined == N
+    expected = refine(scores[0].detach().flip(0), images[0], returns="labels")
+    assert (read_labels(tmp_path / "0.png").labels == expected.numpy()).all()
