@@ -47,13 +47,16 @@ def pair_folders(
 
     Raises:
         ValueError: if one of the folders is none, holds nothing or two files of one name, or
-            ``out`` is a file or is called like one.
+            ``out`` is a file or is called like one, or is one of the two.
     """
     for folder in (images, scores):
         if not folder.is_dir():
             fault = "is a file" if folder.exists() else "does not exist"
             raise ValueError(f"{folder}: {fault}; expected a folder")
     check_folder(out, f"{images} is a folder")
+    for folder in (images, scores):
+        if out.resolve() == folder.resolve():
+            raise ValueError(f"{out}: holds the inputs; expected another folder for the results")
     photographs = by_name(images, PICTURES, deep=deep, avoid=(scores, out))
     found = by_name(scores, SCORES, deep=deep, avoid=(images, out))
     if not found:

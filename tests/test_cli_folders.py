@@ -186,3 +186,14 @@ def test_names_of_no_encoding_end_nothing(folders):
     assert done.returncode == 0, done.stderr
     assert rb"\udcff.png: 32 x 24" in done.stdout
     assert len(list((folders / "out").iterdir())) == 3
+
+
+@pytest.mark.parametrize("kind", ["images", "scores"])
+@pytest.mark.parametrize("command", ["refine", "run"])
+def test_results_do_not_lie_beside_what_they_are_made_of(folders, capsys, command, kind):
+    images, scores = (str(folders / name) for name in ("images", "scores"))
+    inputs = [images, scores] if command == "refine" else ["--images", images, "--scores", scores]
+    before = sorted(folders.rglob("*"))
+    assert cli.main([command, *inputs, "--out", str(folders / "." / kind)]) == 1
+    assert f"{kind}: holds the inputs; expected another folder" in only_sentence(capsys)[1]
+    assert sorted(folders.rglob("*")) == before
