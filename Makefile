@@ -109,10 +109,10 @@ emulate: $(STAMP)
 sanitize: $(STAMP)
 	$(CMAKE) build/asan -D CRFSEG_BUILD_TESTS=ON -D CRFSEG_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/asan
-	$(BIN)/ctest --test-dir build/asan --output-on-failure --no-tests=error
+	$(BIN)/ctest --test-dir build/asan --parallel 2 --output-on-failure --no-tests=error
 	$(CMAKE) build/tsan -D CRFSEG_BUILD_TESTS=ON -D CRFSEG_SANITIZE=thread
 	$(BIN)/cmake --build build/tsan
-	$(BIN)/ctest --test-dir build/tsan --output-on-failure --no-tests=error
+	$(BIN)/ctest --test-dir build/tsan --parallel 2 --output-on-failure --no-tests=error
 
 # Compiles the kernels with nvcc for all architectures, and holds them to their budget of registers;
 # nothing is run. CUB's, in primitives.cu, are none of ours and not held to it.
