@@ -36,9 +36,17 @@ def command_line(folder, *options):
     return ["run", *map(str, names), *map(str, options)]
 
 
+# As `python -m crfseg`, but that Ctrl-C may be inherited as ignored.
+COMMAND = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("crfseg", run_name="__main__", alter_sys=True)
+"""
+
+
 def start_command(folder, *options):
     """The same in a process of its own."""
-    words = [sys.executable, "-I", "-m", "crfseg", *command_line(folder, *options)]
+    words = [sys.executable, "-I", "-c", COMMAND, *command_line(folder, *options)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
