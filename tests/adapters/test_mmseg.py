@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crfseg.adapters.mmseg import refine
-from scene import SHARP, framework, full_logits, photograph, shares, truth
+from scene import SHARP, framework, full_logits, shares
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
@@ -43,16 +43,6 @@ def sample_of(request):
         return sample
 
     return make
-
-
-@pytest.fixture
-def labels():
-    return truth()
-
-
-@pytest.fixture
-def photo(labels):
-    return photograph(labels)
 
 
 def test_the_prediction_is_replaced_and_nothing_else(labels, photo, sample_of):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scene import CLASSES, framework, full_logits, logits, photograph, truth
+from scene import CLASSES, framework, full_logits, logits
 from snippets import DOCUMENTS, blocks, run
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
@@ -15,16 +15,6 @@ image_module = pytest.importorskip("PIL.Image")
 
 PAGE = DOCUMENTS / "frameworks.md"
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture
-def labels():
-    return truth()
-
-
-@pytest.fixture
-def photo(labels):
-    return photograph(labels)
 
 
 def run_section(title, names):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crfseg.adapters.segmentation_models_pytorch import refine
-from scene import SHARP, framework, full_logits, normalized, photograph, truth
+from scene import SHARP, framework, full_logits, normalized
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
@@ -23,16 +23,6 @@ BGR = {
     "mean": [104, 117, 128],
     "std": [1, 1, 1],
 }
-
-
-@pytest.fixture
-def labels():
-    return truth()
-
-
-@pytest.fixture
-def photo(labels):
-    return photograph(labels)
 
 
 @pytest.fixture

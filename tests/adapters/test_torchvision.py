@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crfseg.adapters.torchvision import refine
-from scene import SHARP, framework, full_logits, logits, normalized, photograph, truth
+from scene import SHARP, framework, full_logits, logits, normalized, photograph
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
@@ -18,11 +18,6 @@ class Transforms:
     """What is read of ``weights.transforms()``: a SemanticSegmentation preset of 0.28 has these."""
 
     mean, std = MEAN, STD
-
-
-@pytest.fixture
-def labels():
-    return truth()
 
 
 @pytest.fixture
