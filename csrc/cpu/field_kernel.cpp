@@ -9,22 +9,6 @@
 #include "cpu/slab_supply.h"
 
 namespace crfseg {
-namespace {
-
-// Rows (n_labels, width) of -w gain mu: row b holds what label b adds to every label.
-std::vector<float> message_matrix(const Compatibility& compatibility, float weight, int n_labels,
-                                  int width) {
-  std::vector<float> rows(static_cast<std::size_t>(n_labels) * width, 0.0F);
-  for (int a = 0; a < n_labels; ++a) {
-    for (int b = 0; b < n_labels; ++b) {
-      const float mu = compatibility.values[static_cast<std::size_t>(a) * n_labels + b];
-      rows[static_cast<std::size_t>(b) * width + a] = -weight * mu;
-    }
-  }
-  return rows;
-}
-
-}  // namespace
 
 FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mode, float weight,
                          const Compatibility& mu, bool exclude_self, int n_labels, int width,
@@ -36,14 +20,11 @@ FieldKernel::FieldKernel(std::shared_ptr<const Lattice> shared, Normalization mo
       weight_(weight),
       kind_(mu.kind),
       n_labels_(n_labels) {
-  const float factor_weight = weight * scales_.gain();
-  const bool diagonal = kind_ != Compatibility::Kind::matrix;
-  // Potts is taken as -1 times the identity, which differs by the same amount for all labels.
-  factor_.assign(static_cast<std::size_t>(width), diagonal ? 0.0F : 1.0F);
-  for (int a = 0; diagonal && a < n_labels; ++a) {
-    factor_[a] = factor_weight * (kind_ == Compatibility::Kind::vector ? mu.values[a] : 1.0F);
+  const float of_sums = weight * scales_.gain();
+  factor_ = message_factors(mu, of_sums, n_labels, width);
+  if (kind_ == Compatibility::Kind::matrix) {
+    matrix_ = message_matrix(mu, of_sums, n_labels, width);
   }
-  if (!diagonal) matrix_ = message_matrix(mu, factor_weight, n_labels, width);
   if (exclude_self) {
     self_.resize(lattice_->n_points);
     crfseg::self_response(*lattice_, threads, self_.data());

@@ -224,15 +224,5 @@ CRFSEG_KERNEL find_energy(CRFSEG_CONSTANT FieldPass pass, bool entropy, double* 
   }
 }
 
-CRFSEG_KERNEL add_up_floats(std::int64_t n, const float* values, double* to) {
-  CRFSEG_SHARED(shared);
-  double own = 0.0;
-  for (std::int64_t i = thread_index(); i < n; i += block_size()) {
-    own += static_cast<double>(values[i]);
-  }
-  const double sum = sum_of_block(own, reinterpret_cast<double*>(shared));
-  if (thread_index() == 0) *to = sum;
-}
-
 }  // namespace cuda
 }  // namespace crfseg

@@ -3,6 +3,7 @@
 
 #include "cuda/gradients_features.h"
 #include "cuda/grid.h"
+#include "cuda/passes.cuh"
 #include "cuda/sums.cuh"
 #include "cuda/with_dim.h"
 #include "math/key_ranges.h"
@@ -385,8 +386,8 @@ void ProbedTerm::add(const float* delta, const float* q) {
 }
 
 void ProbedTerm::write(double* out) {
-  CRFSEG_LAUNCH(add_up, 1, block_threads, block_threads * sizeof(double), stream_,
-                tile_sums_.size(), tile_sums_.data(), 0.0, out, nullptr);
+  CRFSEG_LAUNCH(add_up<double>, 1, block_threads, block_threads * sizeof(double), stream_,
+                tile_sums_.size(), tile_sums_.data(), out, nullptr);
 }
 
 }  // namespace cuda

@@ -15,18 +15,6 @@ namespace {
 
 constexpr std::size_t double_per_thread = block_threads * sizeof(double);
 
-std::vector<float> on_host_matrix(const Compatibility& compatibility, float weight, int n_labels,
-                                  int width) {
-  std::vector<float> rows(static_cast<std::size_t>(n_labels) * width, 0.0F);
-  for (int a = 0; a < n_labels; ++a) {
-    for (int b = 0; b < n_labels; ++b) {
-      const float mu = compatibility.values[static_cast<std::size_t>(a) * n_labels + b];
-      rows[static_cast<std::size_t>(b) * width + a] = -weight * mu;
-    }
-  }
-  return rows;
-}
-
 Array<float> to_device(const std::vector<float>& values, const Allocate& allocate, Stream stream) {
   Array<float> array(static_cast<std::int64_t>(values.size()), allocate);
   copy_to_device(array.data(), values.data(), values.size() * sizeof(float), stream);
@@ -49,18 +37,10 @@ class MeanField::Term {
         kind_(mu.kind),
         n_labels_(n_labels),
         values_(*lattice_, width, allocate) {
-    const float factor_weight = weight * scales_.gain;
-    const bool diagonal = kind_ != Compatibility::Kind::matrix;
-    // Potts is taken as -1 times the identity, which differs by the same amount for all labels.
-    std::vector<float> factor(static_cast<std::size_t>(width), diagonal ? 0.0F : 1.0F);
-    for (int a = 0; diagonal && a < n_labels; ++a) {
-      factor[static_cast<std::size_t>(a)] =
-          factor_weight *
-          (kind_ == Compatibility::Kind::vector ? mu.values[static_cast<std::size_t>(a)] : 1.0F);
-    }
-    factor_ = to_device(factor, allocate, stream);
-    if (!diagonal) {
-      matrix_ = to_device(on_host_matrix(mu, factor_weight, n_labels, width), allocate, stream);
+    const float of_sums = weight * scales_.gain;
+    factor_ = to_device(message_factors(mu, of_sums, n_labels, width), allocate, stream);
+    if (kind_ == Compatibility::Kind::matrix) {
+      matrix_ = to_device(message_matrix(mu, of_sums, n_labels, width), allocate, stream);
     }
     if (exclude_self) find_self(allocate, stream);
     synchronize_copies(stream);
@@ -114,8 +94,8 @@ class MeanField::Term {
 
   static double sum(const float* values, std::int64_t n, const Allocate& allocate, Stream stream) {
     const Array<double> total(1, allocate);
-    CRFSEG_LAUNCH(add_up_floats, 1, block_threads, double_per_thread, stream, n, values,
-                  total.data());
+    CRFSEG_LAUNCH(add_up<float>, 1, block_threads, double_per_thread, stream, n, values,
+                  total.data(), nullptr);
     return total.read(0, stream);
   }
 
@@ -184,13 +164,18 @@ void MeanField::exchange(const std::uint32_t* skip) {
   for (const auto& term : terms_) term->exchange(skip, stream_);
 }
 
-void MeanField::run(const Step& step) {
+FieldPass MeanField::pass_of_all() const {
   FieldPass pass;
   pass.tiling = tiling_;
   pass.n_labels = n_labels_;
   pass.width = width_;
   for (const auto& term : terms_) pass.terms[pass.n_terms++] = term->view();
   pass.log_unary = log_unary_.data();
+  return pass;
+}
+
+void MeanField::run(const Step& step) {
+  FieldPass pass = pass_of_all();
   pass.q = step.keeps || step.is_given ? q_.data() : nullptr;
   pass.is_given = step.is_given;
   pass.slices = step.slices;
@@ -304,26 +289,22 @@ Outcome MeanField::outcome() {
 
 // The energy of q_ up to what constant() adds, its splat having been exchanged.
 void MeanField::evaluate(bool entropy, const std::uint32_t* skip, double* to) {
-  FieldPass pass;
-  pass.tiling = tiling_;
-  pass.n_labels = n_labels_;
-  pass.width = width_;
-  for (const auto& term : terms_) pass.terms[pass.n_terms++] = term->view();
-  pass.log_unary = log_unary_.data();
+  FieldPass pass = pass_of_all();
   pass.q = q_.data();
   if (skip != nullptr) pass.state = reinterpret_cast<FieldState*>(state_.data());
   const std::int64_t n_tiles = tiling_.n_tiles();
   double* sums = tile_sums_.data() + n_tiles;  // behind the offsets of energies
   CRFSEG_LAUNCH(find_energy, blocks_of(n_tiles), block_threads, double_per_thread, stream_, pass,
                 entropy, sums);
-  CRFSEG_LAUNCH(add_up, 1, block_threads, double_per_thread, stream_, n_tiles, sums, 0.0, to, skip);
+  CRFSEG_LAUNCH(add_up<double>, 1, block_threads, double_per_thread, stream_, n_tiles, sums, to,
+                skip);
 }
 
 // What rows leave out of energies: each point's lowest, and what Potts is more than -[a == b].
 double MeanField::constant() {
   const Array<double> offset(1, allocate_);
-  CRFSEG_LAUNCH(add_up, 1, block_threads, double_per_thread, stream_, tiling_.n_tiles(),
-                tile_sums_.data(), 0.0, offset.data(), nullptr);
+  CRFSEG_LAUNCH(add_up<double>, 1, block_threads, double_per_thread, stream_, tiling_.n_tiles(),
+                tile_sums_.data(), offset.data(), nullptr);
   double sum = offset.read(0, stream_);
   for (const auto& term : terms_) sum += term->half_total(allocate_, stream_);
   return sum;

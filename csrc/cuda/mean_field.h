@@ -34,6 +34,7 @@ struct UnaryFindings {
   float off = 0.0F;     // probabilities: the largest |sum over labels - 1|
 };
 
+struct FieldPass;
 struct UnaryReportBits;
 
 struct FieldOptions {
@@ -92,6 +93,7 @@ class MeanField {
   struct Step;
 
   void begin_unary();
+  FieldPass pass_of_all() const;
   void run(const Step& step);
   void exchange(const std::uint32_t* skip);
   void iterate(const FieldOptions& options, bool keep_q, const MarginalView& out,
