@@ -2,26 +2,18 @@
 // What the binding files share: one function per topic, and how arrays become views.
 #pragma once
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
+#include "bindings/arguments.h"
 #include "view.h"
 
 namespace crfseg {
 namespace bindings {
 
-namespace py = pybind11;
 using FloatArray = py::array_t<float>;  // strides as they are
-using ContiguousFloats = py::array_t<float, py::array::c_style>;
 
 void bind_lattice(py::module_& module);
 void bind_gradients(py::module_& module);
 void bind_mean_field(py::module_& module);
 void bind_system(py::module_& module);
-
-inline void expect(bool condition, const char* message) {
-  if (!condition) throw py::value_error(message);
-}
 
 inline void raise_pending_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();

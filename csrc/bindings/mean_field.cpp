@@ -82,16 +82,6 @@ void lend_labels(MeanField& field, const Labels& labels, float given, float othe
   field.lend_labels(labels.data(), {given, other, unknown, forbidden});
 }
 
-Compatibility compatibility_of(const std::optional<ContiguousFloats>& mu, int n_labels) {
-  Compatibility out;
-  if (!mu) return out;
-  expect(mu->shape(0) == n_labels && (mu->ndim() == 1 || mu->shape(1) == n_labels),
-         "expected a compatibility of (C,) or (C, C)");
-  out.kind = mu->ndim() == 1 ? Compatibility::Kind::vector : Compatibility::Kind::matrix;
-  out.values.assign(mu->data(), mu->data() + mu->size());
-  return out;
-}
-
 void add_kernel(MeanField& field, std::shared_ptr<Lattice> lattice, int normalization, float weight,
                 const std::optional<ContiguousFloats>& mu, bool exclude_self, int threads) {
   expect(lattice->n_points == field.n_points(), "lattice and field differ in points");

@@ -182,7 +182,6 @@ CRFSEG_KERNEL build_tiles(CRFSEG_CONSTANT Points points, CRFSEG_CONSTANT Tiling 
       out.entry_slot[first + i] = static_cast<std::uint16_t>(entry[i] % slots);
     }
     if (thread_index() == 0) out.tile_rows[tile] = n_rows;
-    block_barrier();  // weights are read that other threads have written
     for (int i = thread_index(); i < n; i += block_size()) {
       out.entry_weight[first + i] = out.corner_weight[first + entry[i]];
     }

@@ -4,21 +4,18 @@
 // the compiler of the rest compiles it.
 #pragma once
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/typing.h>
 
 #include <cstdint>
 #include <optional>
 
+#include "bindings/arguments.h"
 #include "cuda/runtime.h"
 
 namespace crfseg {
 namespace bindings {
 
-namespace py = pybind11;
 using Address = std::uintptr_t;
-using HostFloats = py::array_t<float, py::array::c_style>;
 
 // Called with a number of bytes; gives an address, and what holds the memory.
 using Allocator = py::typing::Callable<py::typing::Tuple<py::int_, py::object>(py::int_)>;
@@ -34,19 +31,8 @@ T* at(Address address) {
 
 inline cuda::Stream stream_of(Address stream) { return reinterpret_cast<void*>(stream); }
 
-inline void expect(bool condition, const char* message) {
-  if (!condition) throw py::value_error(message);
-}
-
 // Memory from the caller's allocator, or the device's own where there is none.
 cuda::Allocate allocate_by(const std::optional<Allocator>& allocator, cuda::Stream stream);
-
-// Where the work of one call goes.
-struct Place {
-  int device;
-  cuda::Stream stream;
-  cuda::Allocate allocate;
-};
 
 }  // namespace bindings
 }  // namespace crfseg

@@ -14,9 +14,10 @@ namespace crfseg {
 namespace bindings {
 namespace {
 
-std::shared_ptr<cuda::Lattice> build(cuda::Points points, const HostFloats& lo,
-                                     const HostFloats& hi, cuda::BuildOptions options, int device,
-                                     Address stream, const std::optional<Allocator>& allocator) {
+std::shared_ptr<cuda::Lattice> build(cuda::Points points, const ContiguousFloats& lo,
+                                     const ContiguousFloats& hi, cuda::BuildOptions options,
+                                     int device, Address stream,
+                                     const std::optional<Allocator>& allocator) {
   expect(points.dim >= 1 && points.dim <= permutohedral::max_dim, "expected 1 to 16 features");
   expect(lo.size() == points.dim && hi.size() == points.dim, "expected bounds of every feature");
   expect(options.passes >= 1 && options.passes <= 8, "expected passes from 1 to 8");
@@ -32,9 +33,9 @@ std::shared_ptr<cuda::Lattice> build(cuda::Points points, const HostFloats& lo,
 
 std::shared_ptr<cuda::Lattice> of_features(
     Address features, std::int64_t n_items, std::int64_t n_points, int dim, std::int64_t width,
-    const HostFloats& lo, const HostFloats& hi, int side, std::vector<int> fill, int passes,
-    std::int64_t max_bytes, std::int64_t room_for_rows, std::int64_t room_for_vertices, int device,
-    Address stream, const std::optional<Allocator>& allocator) {
+    const ContiguousFloats& lo, const ContiguousFloats& hi, int side, std::vector<int> fill,
+    int passes, std::int64_t max_bytes, std::int64_t room_for_rows, std::int64_t room_for_vertices,
+    int device, Address stream, const std::optional<Allocator>& allocator) {
   cuda::Points points;
   points.n_items = n_items;
   points.n_points = n_points;
@@ -48,11 +49,11 @@ std::shared_ptr<cuda::Lattice> of_features(
 
 std::shared_ptr<cuda::Lattice> of_pixels(Address channels, int channel_type, int n_channels,
                                          std::int64_t n_items, std::int64_t height,
-                                         std::int64_t width, const HostFloats& inverse_sigmas,
-                                         const HostFloats& lo, const HostFloats& hi, int side,
-                                         std::vector<int> fill, int passes, std::int64_t max_bytes,
-                                         std::int64_t room_for_rows, std::int64_t room_for_vertices,
-                                         int device, Address stream,
+                                         std::int64_t width, const ContiguousFloats& inverse_sigmas,
+                                         const ContiguousFloats& lo, const ContiguousFloats& hi,
+                                         int side, std::vector<int> fill, int passes,
+                                         std::int64_t max_bytes, std::int64_t room_for_rows,
+                                         std::int64_t room_for_vertices, int device, Address stream,
                                          const std::optional<Allocator>& allocator) {
   expect(channel_type >= 0 && channel_type <= 2, "unknown type of channels");
   expect(inverse_sigmas.size() == 2 + n_channels && n_channels <= 14,

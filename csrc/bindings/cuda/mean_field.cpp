@@ -37,16 +37,6 @@ UnaryKind kind_of(int kind) {
   return static_cast<UnaryKind>(kind);
 }
 
-Compatibility compatibility_of(const std::optional<HostFloats>& mu, int n_labels) {
-  Compatibility out;
-  if (!mu) return out;
-  expect(mu->shape(0) == n_labels && (mu->ndim() == 1 || mu->shape(1) == n_labels),
-         "expected a compatibility of (C,) or (C, C)");
-  out.kind = mu->ndim() == 1 ? Compatibility::Kind::vector : Compatibility::Kind::matrix;
-  out.values.assign(mu->data(), mu->data() + mu->size());
-  return out;
-}
-
 // A field and where it is.
 class Field {
  public:
@@ -94,7 +84,7 @@ class Field {
   }
 
   void add_kernel(std::shared_ptr<cuda::Lattice> lattice, int normalization, double gain,
-                  float weight, const std::optional<HostFloats>& mu, bool exclude_self) {
+                  float weight, const std::optional<ContiguousFloats>& mu, bool exclude_self) {
     expect(normalization >= 0 && normalization <= 3, "unknown normalization");
     const Compatibility compatibility = compatibility_of(mu, n_labels_);
     on_device([&] {

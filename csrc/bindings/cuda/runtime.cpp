@@ -11,10 +11,6 @@ namespace crfseg {
 namespace bindings {
 namespace {
 
-void raise(const py::object& type, const py::tuple& args) {
-  PyErr_SetObject(type.ptr(), args.ptr());
-}
-
 void bind_errors(py::module_& module) {
   // Never destroyed: they are Python objects, and statics outlive the interpreter.
   static const auto& error = *new py::exception<Error>(module, "Error", PyExc_RuntimeError);
