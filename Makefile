@@ -23,13 +23,15 @@ CPP := $(filter %.cpp %.h %.cu %.cuh,$(NATIVE)) $(wildcard benchmarks/native/*.c
 	$(foreach room,cpp emulation emulation/planted,$(wildcard tests/$(room)/*.cpp tests/$(room)/*.h))
 CMAKE := $(BIN)/cmake -G Ninja -D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D CRFSEG_WERROR=ON \
 	-D CRFSEG_BUILD_PYTHON=OFF -S . -B
+FOR_PYTHON = -D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	-D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 
-.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures emulate sanitize cuda dist clean
+.PHONY: demo test test-core build peer torch adapters lint format bench programs instructions roofline tables pictures emulate emulated sanitize cuda dist clean
 
 demo: $(STAMP)
 	$(BIN)/python -m crfseg.demo
 
-test: torch test-core
+test: torch emulated test-core
 
 # With torch where it has been installed; without, the tests that need it are skipped.
 test-core: $(STAMP) peer
@@ -100,10 +102,14 @@ pictures: $(STAMP)
 
 # The kernels for devices on the host, in shuffled orders of threads. The core that they are compared
 # with is the one that programs are measured with.
-emulate: $(STAMP)
-	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_TESTS=ON
+emulate: emulated
 	$(BIN)/cmake --build build/benchmarks --target emulation
 	$(BIN)/ctest --test-dir build/benchmarks/tests/emulation --output-on-failure --no-tests=error
+
+# The module for devices over the emulation, for the tests of the Python side.
+emulated: $(STAMP)
+	$(CMAKE) build/benchmarks -D CRFSEG_BUILD_TESTS=ON -D CRFSEG_EMULATED_MODULE=ON $(FOR_PYTHON)
+	$(BIN)/cmake --build build/benchmarks --target emulated_cuda
 
 # The C++ tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 sanitize: $(STAMP)
@@ -123,7 +129,7 @@ cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(
 # The module for devices, which has to load, and to say what is missing, where there is no driver.
 build/module: $(STAMP) $(NATIVE) cmake/cuda.cmake
 	$(CMAKE) $@ -D CRFSEG_BUILD_PYTHON=ON -D CRFSEG_CUDA=ON -D CRFSEG_CUDA_ARCHITECTURES=75-virtual \
-		-D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python -D pybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+		$(FOR_PYTHON)
 	$(BIN)/cmake --build $@ --target _cuda
 	$(BIN)/python -I tools/try_cuda.py $@
 	@touch $@
