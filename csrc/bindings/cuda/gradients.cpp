@@ -120,7 +120,7 @@ class Unrolled {
 }  // namespace
 
 void bind_gradients(py::module_& module) {
-  py::class_<Unrolled>(module, "UnrolledField")
+  py::class_<Unrolled>(module, "UnrolledField", py::module_local())
       .def(py::init<std::int64_t, std::int64_t, std::int64_t, int, int, const std::vector<Kernel>&,
                     int, Address, const std::optional<Allocator>&>(),
            py::arg("n_items"), py::arg("n_points"), py::arg("width"), py::arg("side"),
