@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bars import Verdict
+from verdict import Verdict
 from bench_instructions import Count, read_budgets
 from bench_roofline import CALL, ITERATION, Measured
 from bench_solvers import LONG, MEAN_FIELD, Solved
