@@ -2,6 +2,7 @@
 """Where arrays of the native module lie: on a device through torch, or on the host, emulated."""
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -122,11 +123,12 @@ def native_module(context: Context) -> ModuleType:
 
 
 def load_module(name: str, path: str) -> ModuleType:
-    """An extension module from its file."""
+    """A module from its file."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no module")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there for their module
     spec.loader.exec_module(module)
     return module
 
