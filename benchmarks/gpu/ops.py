@@ -14,7 +14,7 @@ from gpu.place import torch_device
 from gpu.sections import Context
 
 B, H, W, T = 2, 13, 17, 5
-CLOSE = 2e-5  # of the largest value: float32 in another order
+CLOSE, OF_FEATURES = 5e-5, 2e-4  # of the largest value; features get small differences of sums
 SLOPE = {"eps": 1e-2, "atol": 2e-3, "rtol": 2e-3}  # the core is float32: 1e-7 / 1e-2 of a slope
 Given = tuple[Tensor, list[Tensor], list[Tensor]]
 
@@ -72,7 +72,8 @@ def compare(context: Context, what: str, function: Any, n_labels: int, device: s
     for name, one, other in zip(names, found, expected, strict=True):
         scale = float(other.abs().max().clamp(min=1e-3))
         context.report.holds(f"{what}: {name} is on {device}", one.device.type == device)
-        context.report.near(f"{what}: {name}", float((one.cpu() - other).abs().max()) / scale, CLOSE)
+        off = float((one.cpu() - other).abs().max()) / scale
+        context.report.near(f"{what}: {name}", off, OF_FEATURES if "features" in name else CLOSE)
 
 
 def results(function: Any, inputs: Given) -> list[Tensor]:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""compute-sanitizer over `gpu.sanitized`: bad accesses, uninitialised memory, races, barriers."""
+
+from gpu.facts import find_program
+from gpu.report import LeftOut
+from gpu.sections import Context
+from gpu.tools import watch
+
+PROGRAM = "compute-sanitizer"
+TOOLS = ("memcheck", "initcheck", "racecheck", "synccheck")
+FAULT = 9  # the exit status that is asked for where something is found
+SECONDS = 60  # of a tool at most; the section has its own limit
+LINES = 12
+
+
+def run(context: Context) -> None:
+    program = find_program(PROGRAM)
+    if program is None:
+        raise LeftOut(f"{PROGRAM} is not there")
+    for tool in TOOLS:
+        with context.report.part(tool):
+            check(context, program, tool)
+
+
+def check(context: Context, program: str, tool: str) -> None:
+    command = [program, "--tool", tool, "--error-exitcode", str(FAULT)]
+    done = watch(context, command, "gpu.sanitized", SECONDS)
+    if done.code is None:
+        context.report.note(f"{tool} did not end within {SECONDS} s")
+        return
+    said = "\n".join(line for line in done.printed.splitlines() if line.startswith("====="))
+    print(done.printed[-4000:])
+    last = "\n".join(said.splitlines()[-LINES:])
+    context.report.holds(f"{tool} finds nothing", done.code == 0, last)
+    wrong = [one["what"] for one in done.found["checks"] if not one["passed"]]
+    is_right = bool(done.found["checks"]) and not wrong
+    context.report.holds(f"results under {tool}", is_right, ", ".join(wrong))
