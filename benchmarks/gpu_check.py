@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The CUDA half on a GPU, in one command: ``python benchmarks/gpu_check.py [--quick]``.
 
-Builds the native modules for this GPU alone into ``build/gpu_check``, measures the device's ceilings,
-compares everything with the CPU, looks for races and bad accesses (compute-sanitizer), times it
-against the bars and against rivals, and reads counters (ncu), in less than ten minutes and without a
-network. It needs numpy, a torch with CUDA, pybind11, cmake, ninja, a C++ compiler and nvcc; what is
-missing is said. Pillow and pydensecrf2 are used where they are there.
+Builds the native modules for this GPU alone into ``build/gpu_check``, measures the device's
+ceilings, compares everything with the CPU, looks for races and bad accesses (compute-sanitizer),
+times it against the bars and against rivals, and reads counters (ncu), in less than ten minutes and
+without a network. It needs numpy, a torch with CUDA, pybind11, cmake, ninja, a C++ compiler and
+nvcc; what is missing is said. Pillow and pydensecrf2 are used where they are there.
 
-The last it prints is a table; that and everything measured go to ``results/gpu/DEVICE-DATE.txt`` and
-``.json``, or where ``--out`` says, written anew after every section. The exit status is 1 if something
-is wrong, 2 without a GPU; bars that are missed are reported and no error.
+The last it prints is a table; that and everything measured go to ``results/gpu/DEVICE-DATE.txt``
+and ``.json``, or where ``--out`` says, written anew after every section. The exit status is 1 if
+something is wrong, 2 without a GPU; bars that are missed are reported and no error.
 """
 
 import argparse
-import datetime
+import datetime as dt
 import re
 import sys
 import time
@@ -94,8 +94,8 @@ def run_all(sections: list[Section], options: argparse.Namespace, scratch: Path)
         outcomes.append(outcome)
         print(f"#   {outcome.status} after {outcome.seconds:.0f} s {outcome.left_out}", flush=True)
         out = options.out or default_out(outcomes, options, scratch)
-        write(out, outcomes, sections)
-    print(table(outcomes))
+        write(out, outcomes, sections, is_rehearsal=options.emulated)
+    print(table(outcomes, is_rehearsal=options.emulated))
     print(f"# written to {out} and {out.with_suffix('.txt').name}")
     return outcomes
 
@@ -112,18 +112,21 @@ def default_out(outcomes: list[Outcome], options: argparse.Namespace, scratch: P
     device = str(facts.get("GPU", {}).get("value", "unknown device"))
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     folder = REPOSITORY / "benchmarks/results/gpu"
-    return folder / f"{slug}-{datetime.date.today().isoformat()}.json"
+    return folder / f"{slug}-{dt.date.today().isoformat()}.json"
 
 
-def write(out: Path, outcomes: list[Outcome], sections: list[Section]) -> None:
+def write(
+    out: Path, outcomes: list[Outcome], sections: list[Section], *, is_rehearsal: bool
+) -> None:
     """The JSON file and the table beside it."""
     found: dict[str, Any] = {
-        "date": datetime.datetime.now().isoformat(timespec="seconds"),
+        "date": dt.datetime.now().isoformat(timespec="seconds"),
+        "is_rehearsal": is_rehearsal,
         "is_complete": len(outcomes) == len(sections),
         "sections": [outcome.as_json() for outcome in outcomes],
     }
     write_json(out, found)
-    out.with_suffix(".txt").write_text(table(outcomes) + "\n")
+    out.with_suffix(".txt").write_text(table(outcomes, is_rehearsal=is_rehearsal) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 """The permutohedral lattice in plain PyTorch: what a library without kernels of its own can do.
 
 Vertices are the distinct keys of all corners (``torch.unique``), splatting adds to them
-(``index_add_``), and neighbours are looked up once, by ``searchsorted``. A batch is one lattice, the
-item the highest digit of a key. ``refine`` is mean field over a spatial and a bilateral lattice, as
-``crfseg.refine`` computes it with Potts' model. Products and sums are rounded one by one, as the
-native core does it: both find the same vertices.
+(``index_add_``), and neighbours are looked up once, by ``searchsorted``. A batch is one lattice,
+the item the highest digit of a key. ``refine`` is mean field over a spatial and a bilateral
+lattice, as ``crfseg.refine`` computes it with Potts' model. Products and sums are rounded one by
+one, as the native core does it: both find the same vertices.
 """
 
 import math
@@ -69,7 +69,7 @@ def find_simplices(elevated: Tensor) -> Simplices:
 
 
 class TorchLattice:
-    """Built once for (B, N, d) features, which are divided by their sigmas; filters (B N, C) rows."""
+    """Built once for (B, N, d) features divided by their sigmas; filters (B N, C) rows."""
 
     def __init__(self, features: Tensor) -> None:
         self.n_items, n_points, self.dim = features.shape
@@ -198,7 +198,7 @@ def refine(
     bilateral: tuple[float, float, float],
     iterations: int,
 ) -> Tensor:
-    """(N, C, H, W) logits and (N, H, W, 3) images -> marginals (N, C, H, W), lattices built anew."""
+    """(N, C, H, W) logits, (N, H, W, 3) images -> marginals (N, C, H, W); builds the lattices."""
     n_items, n_labels, height, width = logits.shape
     places = TorchLattice(features_of(image, spatial[0], None)).repeated(n_items)
     colours = TorchLattice(features_of(image, bilateral[0], bilateral[1]))

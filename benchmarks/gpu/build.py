@@ -88,7 +88,7 @@ def assemble(native: Path, package: Path) -> None:
 
 
 def note_kernels(report: Report, folder: Path, log: Path) -> None:
-    """What ptxas says of our kernels, of all builds into this folder: ninja does not repeat itself."""
+    """What ptxas says of our kernels, of all builds into this folder: ninja repeats nothing."""
     kept = folder / "ptxas.log"
     with kept.open("a") as file:
         file.write(log.read_text(errors="replace"))
@@ -105,7 +105,9 @@ def note_import(context: Context) -> None:
     take_package(context.package)
     crfseg = importlib.import_module("crfseg")
     where = Path(str(crfseg.__file__)).parent
-    context.report.holds("the built package is imported", where.parent == context.package, str(where))
+    context.report.holds(
+        "the built package is imported", where.parent == context.package, str(where)
+    )
     module = importlib.import_module("crfseg._cuda")
     n_devices, why_not = module.availability()
     context.report.holds("it finds the device", n_devices > 0, why_not)

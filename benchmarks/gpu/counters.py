@@ -77,7 +77,7 @@ def heaviest(launches: list[Launch]) -> list[tuple[str, list[Launch]]]:
 def describe(context: Context, kernel: str, launches: list[Launch]) -> None:
     """Shares of a kernel, by time over its launches."""
     us = sum(launch.us for launch in launches)
-    name = kernel.split("(")[0].removeprefix("void ").replace("crfseg::cuda::", "")
+    name = kernel.split("(", maxsplit=1)[0].removeprefix("void ").replace("crfseg::cuda::", "")
     context.report.measured(f"{name}, us", us, f"in {len(launches)} launches")
     for share in SHARES.values():
         known = [one for one in launches if share in one.shares]

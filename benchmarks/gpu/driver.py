@@ -4,6 +4,7 @@
 compute-sanitizer runs on a program that does without torch, whose start takes it a minute.
 """
 
+import contextlib
 import ctypes
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LIBRARY = "libcuda.so.1"
+FOLDERS = ("", "/usr/local/nvidia/lib64/", "/usr/lib/wsl/lib/")  # "": where the loader looks
 
 
 class DriverError(RuntimeError):
@@ -22,10 +24,7 @@ class Driver:
     """The first device's primary context, which the CUDA runtime uses as well."""
 
     def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL(LIBRARY)
-        except OSError as error:
-            raise DriverError(f"there is no NVIDIA driver ({error})") from None
+        self._library = load_library()
         self.call("cuInit", 0)
 
     def n_devices(self) -> int:
@@ -45,6 +44,13 @@ class Driver:
             why = ctypes.c_char_p()
             self._library.cuGetErrorString(status, ctypes.byref(why))
             raise DriverError(f"{name}: {(why.value or b'error').decode()} ({status})")
+
+
+def load_library() -> ctypes.CDLL:
+    for folder in FOLDERS:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(folder + LIBRARY)
+    raise DriverError(f"there is no NVIDIA driver: {LIBRARY} is not found")
 
 
 def why_no_device() -> str:

@@ -37,7 +37,7 @@ class Trial:
             text = f"{type(error).__name__}: {error}"
             found = re.search(words, f"{text} {error.args}") is not None
             self._report.holds(f"{what} is an error that says what", found, text[:300])
-        except Exception as error:  # noqa: BLE001 - of the wrong kind
+        except Exception as error:
             self._report.holds(f"{what} is an error that says what", False, repr(error)[:300])
         else:
             self._report.holds(f"{what} is an error that says what", False, "there was none")
@@ -95,6 +95,13 @@ def of_refine(trial: Trial) -> None:
             torch.cuda.set_per_process_memory_fraction(1.0)
 
     trial.fails("NaN in x", with_nan, (ValueError,), "x")
-    trial.fails("a wrong size", lambda: crfseg.refine(logits, image[:, :-1], **MODEL), (ValueError,), "image")
+    trial.fails(
+        "a wrong size",
+        lambda: crfseg.refine(logits, image[:, :-1], **MODEL),
+        (ValueError,),
+        "image",
+    )
     memory = (MemoryError, torch.cuda.OutOfMemoryError)
-    trial.fails("refine beyond memory", without_memory, memory, r"\d+(\.\d+)? ?([KMGT]i?B|bytes)|\d{7}")
+    trial.fails(
+        "refine beyond memory", without_memory, memory, r"\d+(\.\d+)? ?([KMGT]i?B|bytes)|\d{7}"
+    )

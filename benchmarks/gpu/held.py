@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the CUDA half is held to, as data: 500 x 375, 21 labels, 10 iterations, lattices included."""
+"""What the CUDA half is held to: 500 x 375, 21 labels, 10 iterations, lattices included."""
 
 import math
 from typing import NamedTuple

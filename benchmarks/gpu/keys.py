@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The keys that an image's lattice has: the plain PyTorch lattice's vertices, packed likewise.
 
-``csrc/math/key_ranges.cpp`` and ``key_layout.h`` say how. Written once more, in another way, so that
-a mistake would have to be made twice.
+``csrc/math/key_ranges.cpp`` and ``key_layout.h`` say how. Written once more, in another way, so
+that a mistake would have to be made twice.
 """
 
 import math
@@ -28,9 +28,7 @@ def keys_of(image: NDArray[np.uint8], bound: Bound) -> NDArray[np.uint64]:
     dim = len(bound.hi)
     lattice = TorchLattice(torch.from_numpy(features_of(image, bound))[None])
     lowest, highest = quotients(bound.hi, scales(dim).numpy())
-    keys = sorted(
-        pack(vertex, lowest, highest) for vertex in lattice.coordinates().tolist()
-    )
+    keys = sorted(pack(vertex, lowest, highest) for vertex in lattice.coordinates().tolist())
     words = [(key & (2**64 - 1), key >> 64) for key in keys]
     return np.array(words, np.uint64)
 

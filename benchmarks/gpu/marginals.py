@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Marginals of the native module by hand: equal to the CPU's and to float64, for any label count."""
+"""Marginals of the native module by hand: equal to the CPU's and to float64."""
 
 from collections.abc import Iterator
 

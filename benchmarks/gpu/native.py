@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The native module driven by hand: lattices of pixels and mean field, and the CPU's in their place."""
+"""The native module driven by hand, lattices of pixels and mean field; and the CPU's lattices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +114,9 @@ class Native:
             field.add_kernel(lattice, SYMMETRIC, gain, weight, None, False)
         return field
 
-    def infer(self, field: Any, out: Held, shape: tuple[int, int, int, int], iterations: int) -> None:
+    def infer(
+        self, field: Any, out: Held, shape: tuple[int, int, int, int], iterations: int
+    ) -> None:
         """Marginals (N, C, H, W) float32 into ``out``."""
         _, n_labels, height, width = shape
         n_points = height * width
@@ -122,8 +124,12 @@ class Native:
         field.infer(None, iterations, 0.0, 0.0, False, to, None, False)
 
     def marginals(
-        self, logits: NDArray[Any], images: NDArray[np.uint8], kernels: list[Kernel],
-        iterations: int, dtype: str = "float32",
+        self,
+        logits: NDArray[Any],
+        images: NDArray[np.uint8],
+        kernels: list[Kernel],
+        iterations: int,
+        dtype: str = "float32",
     ) -> NDArray[np.float32]:
         """Q of logits (N, C, H, W), whose bits ``dtype`` tells the meaning of."""
         n_items, _, height, width = shape = logits.shape

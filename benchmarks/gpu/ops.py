@@ -53,7 +53,9 @@ def given(n_labels: int, device: str, dtype: torch.dtype = torch.float32) -> Giv
     ]  # fmt: skip
 
 
-def run_mean_field(logits: Tensor, features: Sequence[Tensor], couplings: Sequence[Tensor]) -> Tensor:
+def run_mean_field(
+    logits: Tensor, features: Sequence[Tensor], couplings: Sequence[Tensor]
+) -> Tensor:
     return mean_field(logits, features, couplings, T, output="marginals")
 
 
@@ -115,12 +117,12 @@ def check_ops(context: Context, device: str) -> None:
     logits, features, couplings = given(3, device)
     sigmas = [torch.ones(1, device=device), torch.ones(2, device=device).requires_grad_()]
     groups = [0, 0, 0, 0, 1, 1, 1]
-    how = ("symmetric", "fast", "exact", 0.05)
+    model, how = (logits, features, sigmas, couplings, groups), ("symmetric", "fast", "exact", 0.05)
     for keep in (True, False):
         torch.library.opcheck(
             torch.ops.crfseg.mean_field.default,
-            (logits, features, sigmas, couplings, groups, 2, 2, False, False, 1e-6, "logits", *how, keep),
-        )  # fmt: skip
+            (*model, 2, 2, False, False, 1e-6, "logits", *how, keep),
+        )
     lattices = torch.zeros(1, dtype=torch.uint8, device=device)
     values = logits.detach().flatten(2).requires_grad_()
     torch.library.opcheck(

@@ -104,9 +104,7 @@ class TorchPlace:
         return OnDevice(self._torch.from_numpy(np.ascontiguousarray(array)).to("cuda"))
 
     def filled(self, n_bytes: int, byte: int) -> OnDevice:
-        return OnDevice(
-            self._torch.full((n_bytes,), byte, dtype=self._torch.uint8, device="cuda")
-        )
+        return OnDevice(self._torch.full((n_bytes,), byte, dtype=self._torch.uint8, device="cuda"))
 
 
 def native_module(context: Context) -> ModuleType:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``crfseg.refine`` of tensors on the device: equal to the CPU's, on the device, in the same dtype."""
+"""``crfseg.refine`` of tensors: equal to the CPU's, on the same device, in the same dtype."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -115,4 +115,6 @@ def check_poisoned(context: Context) -> None:
         found = refine(logits, images, device)
     finally:
         torch.use_deterministic_algorithms(False)
-    context.report.holds("uninitialised memory of NaN changes nothing", np.array_equal(found, expected))
+    context.report.holds(
+        "uninitialised memory of NaN changes nothing", np.array_equal(found, expected)
+    )

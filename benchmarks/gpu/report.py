@@ -6,7 +6,6 @@ A section that hangs or crashes loses what it was at, not what it had found.
 
 import json
 import math
-import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ class Report:
             yield
         except LeftOut as why:
             self.note(f"{what} was left out: {why}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest has to be tried
+        except Exception as error:
             traceback.print_exc()
             self.holds(what, False, f"{type(error).__name__}: {error}"[:500])
 
@@ -74,7 +73,7 @@ def write_json(path: Path, found: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half_done = path.with_suffix(".part")
     half_done.write_text(json.dumps(plain(found), indent=1, allow_nan=False) + "\n")
-    os.replace(half_done, path)
+    half_done.replace(path)
 
 
 def plain(value: Any) -> Any:

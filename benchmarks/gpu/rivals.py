@@ -50,7 +50,9 @@ def plain_lattice(context: Context, n_items: int) -> None:
     theirs = timed(plainly, device, runs)
     ours = timed(lambda i: given.refine(i, "80/13"), device, runs)
     ratio = theirs.back_to_back_ms / ours.back_to_back_ms
-    report.measured(f"batch {n_items}, plain torch lattice, ms", theirs.ms, f"(iqr {theirs.iqr:.0%})")
+    report.measured(
+        f"batch {n_items}, plain torch lattice, ms", theirs.ms, f"(iqr {theirs.iqr:.0%})"
+    )
     report.measured(f"batch {n_items}, crfseg, ms", ours.ms, f"(iqr {ours.iqr:.0%})")
     report.measured(f"batch {n_items}, times as fast as the plain torch lattice", ratio, "")
 

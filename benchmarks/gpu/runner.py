@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sections in processes of their own, with limits of time: none takes the others with it."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -15,7 +16,13 @@ from typing import Any
 from gpu.report import LeftOut, Report
 from gpu.sections import Context, Section
 
-PASSED, FAILED, CRASHED, TIMED_OUT, LEFT_OUT = "passed", "FAILED", "CRASHED", "TIMED OUT", "left out"
+PASSED, FAILED, CRASHED, TIMED_OUT, LEFT_OUT = (
+    "passed",
+    "FAILED",
+    "CRASHED",
+    "TIMED OUT",
+    "left out",
+)
 TAIL = 2000  # characters of what a section printed that are kept where something is wrong
 
 
@@ -51,7 +58,7 @@ class Outcome:
 
 
 def run_section(section: Section, options: list[str], scratch: Path, seconds: float) -> Outcome:
-    """Run a section in a Python of its own, which is killed with all it started after ``seconds``."""
+    """Run a section in a Python of its own, killed after ``seconds`` with all that it started."""
     if seconds < 1:
         return Outcome(section.name, section.is_correctness, LEFT_OUT, left_out="no time was left")
     folder = scratch / "sections"
@@ -83,10 +90,8 @@ def run_for(command: list[str], printed: Path, seconds: float) -> int | None:
             return None
         finally:
             # Also what a section left running.
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             wait_a_little(child)
 
 
@@ -120,6 +125,8 @@ def outcome_of(
 
 def be_section(module: str, path: Path, scratch: Path, *, emulated: bool, quick: bool) -> None:
     """What the process of a section does."""
+    if emulated:
+        os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads spin while they wait
     report = Report(path)
     context = Context(report, scratch, emulated, quick)
     take_package(context.package)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stages of one image on the native module: what each takes, bytes per iteration, a graph of all."""
+"""Stages of one image on the native module, an iteration's bytes, a graph of everything."""
 
 from collections.abc import Callable
 from typing import Any

@@ -38,7 +38,9 @@ def run(context: Context) -> None:
     with context.report.part("labels and items"):
         alone = plain.marginals(logits[1:], images[1:], KERNELS, ITERATIONS)
         batch = plain.marginals(logits, images, KERNELS, ITERATIONS)
-        context.report.holds("an item of a batch is what it is alone", same_bits(alone[0], batch[1]))
+        context.report.holds(
+            "an item of a batch is what it is alone", same_bits(alone[0], batch[1])
+        )
 
 
 def digest(array: NDArray[np.float32]) -> str:

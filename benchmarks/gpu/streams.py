@@ -59,7 +59,9 @@ def side_stream(context: Context, logits: Tensor, images: Tensor) -> None:
     same = np.array_equal(found.cpu().numpy(), expected)
     context.report.holds("a side stream's order is kept", same)
     runs = repeated(logits, images)
-    context.report.holds("20 results are bit-identical", all(np.array_equal(r, expected) for r in runs))
+    context.report.holds(
+        "20 results are bit-identical", all(np.array_equal(r, expected) for r in runs)
+    )
 
 
 def two_threads(context: Context, logits: Tensor, images: Tensor) -> None:
@@ -130,13 +132,11 @@ def refine_graph(context: Context, logits: Tensor, images: Tensor) -> None:
     out: list[Tensor] = []
     try:
         graph = captured(lambda: out.append(refine(logits, images)))
-    except Exception as error:  # noqa: BLE001 - which one is the library's affair
+    except Exception as error:
         context.report.note(f"refine is not captured: {type(error).__name__}: {error}"[:300])
     else:
         graph.replay()
-        context.report.holds(
-            "refine, replayed", np.array_equal(out[-1].cpu().numpy(), expected)
-        )
+        context.report.holds("refine, replayed", np.array_equal(out[-1].cpu().numpy(), expected))
     torch.cuda.synchronize()
     again = refine(logits, images).cpu().numpy()
     context.report.holds("refine after a capture", np.array_equal(again, expected))

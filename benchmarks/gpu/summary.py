@@ -11,11 +11,13 @@ from table import number
 MOST_FAILURES = 8  # of a section that are written out; all are in the JSON file
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(outcomes: list[Outcome], *, is_rehearsal: bool = False) -> str:
+    """A rehearsal, without a GPU, is not held to bars."""
     lines = []
     for outcome in outcomes:
         lines += wrong_lines(outcome) + found_lines(outcome)
-    return "\n".join([*lines, "", *section_lines(outcomes), "", *bar_lines(outcomes)])
+    bars = ["a rehearsal on the host: times say nothing"] if is_rehearsal else bar_lines(outcomes)
+    return "\n".join([*lines, *share_lines(outcomes), "", *section_lines(outcomes), "", *bars])
 
 
 def wrong_lines(outcome: Outcome) -> list[str]:
@@ -46,6 +48,20 @@ def found_lines(outcome: Outcome) -> list[str]:
         shown = number(value) if isinstance(value, float) else str(value)
         lines.append(f"{outcome.name}: {name}: {shown} {one['unit']}".rstrip())
     return lines + [f"{outcome.name}: {note}" for note in outcome.notes]
+
+
+def share_lines(outcomes: list[Outcome]) -> list[str]:
+    """The counted bytes of an iteration against what was measured of the device."""
+    by_name = {one.name: one for one in outcomes}
+    if not {"stages", "ceilings"} <= by_name.keys():
+        return []
+    rate = by_name["stages"].value("iteration, GB/s")
+    lines = []
+    for ceiling in ("read of 20 MB, GB/s", "copy, GB/s"):
+        most = by_name["ceilings"].value(ceiling)
+        if rate > 0 and most > 0:
+            lines.append(f"an iteration's counted bytes go at {rate / most:.0%} of: {ceiling}")
+    return lines
 
 
 def section_lines(outcomes: list[Outcome]) -> list[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What an iteration moves between blocks and caches, counted: bytes by what they are for.
 
-With the points' rows in their tiles (slots), a lattice's R rows of tiles and M vertices, d + 1 axes,
-and values of C labels padded to a multiple of four:
+With the points' rows in their tiles (slots), a lattice's R rows of tiles and M vertices, d + 1
+axes, and values of C labels padded to a multiple of four:
   unary    each slot's row is read
   slice    each tile's rows are read from the vertices
   corners  a vertex and a weight for each corner, and for the sums a slot of 16 bits and a weight
