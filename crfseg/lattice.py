@@ -249,9 +249,13 @@ def build_lattice(
             raise fault.sigma_too_small(where, sigma_name, sigma, name, np.inf) from None
         raise fault.non_finite_feature(where, name, point, value) from None
     except core.KeyRange as error:
-        axis, low, high = error.args
-        name, sigma_name, sigma = axes[axis]
-        reach = max(-low, high)
-        if sigma_name is None:
-            raise fault.wide_features(where, name, reach) from None
-        raise fault.sigma_too_small(where, sigma_name, sigma, name, reach) from None
+        raise too_wide(where, axes, *error.args) from None
+
+
+def too_wide(where: str, axes: list[FeatureAxis], axis: int, low: float, high: float) -> ValueError:
+    """What native code calls ``KeyRange``, in terms of the caller's axes and sigmas."""
+    name, sigma_name, sigma = axes[axis]
+    reach = max(-low, high)
+    if sigma_name is None:
+        return fault.wide_features(where, name, reach)
+    return fault.sigma_too_small(where, sigma_name, sigma, name, reach)

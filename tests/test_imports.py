@@ -13,14 +13,17 @@ import pytest
 # From the border outwards: a module imports from its own layer or from those before it, never the
 # other way. A new module gets its place here. __init__ stands for names taken from the package.
 LAYERS = (
-    ("_check", "_fault", "_fault_grids", "palette", "overlay", "io", "pairs"),
+    ("_check", "_fault", "_fault_device", "_fault_grids", "palette", "overlay", "io", "pairs"),
     ("_core", "_cuda"),
     ("_native",),
+    ("_device", "graphs"),
+    ("_device_arrays",),
     ("_containers", "_crew", "_explain", "_memory", "_preset", "_room", "cache", "manifest"),
     ("_published",),
     ("labels", "metrics", "presets"),
     ("lattice", "compatibility", "solvers", "upsample"),
     ("_image", "_scores", "unary", "pairwise", "_volumes"),
+    ("_device_lattices",),
     ("_info", "_kernels", "_thin", "_unaries", "_results"),
     ("_coupled",),
     ("_sigmas",),
