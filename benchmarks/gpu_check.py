@@ -46,6 +46,11 @@ def main() -> int:
         print(f"gpu_check needs an NVIDIA GPU: {why}")
         return NO_DEVICE
     outcomes = run_all(chosen(options.sections), options, scratch)
+    return exit_status(outcomes)
+
+
+def exit_status(outcomes: list[Outcome]) -> int:
+    """1 if something is wrong; a section that only measures may fail."""
     return int(any(one.is_wrong and one.is_correctness for one in outcomes))
 
 

@@ -62,6 +62,7 @@ class Native:
             n_items=1 if images is None else n_items,
             height=size[0],
             width=size[1],
+            depth=0,
             inverse_sigmas=bound.inverse_sigmas,
             lo=np.zeros(dim, np.float32),
             hi=bound.hi,
@@ -121,7 +122,20 @@ class Native:
         _, n_labels, height, width = shape
         n_points = height * width
         to = (out.address, 0, n_labels * n_points, n_points, 1)
-        field.infer(None, iterations, 0.0, 0.0, False, to, None, False)
+        field.infer(
+            start=None,
+            iterations=iterations,
+            tolerance=0.0,
+            damping=0.0,
+            trace=False,
+            out=to,
+            first_label=0,
+            are_logs=False,
+            labels=None,
+            narrow_labels=False,
+            least=0.0,
+            mark=0,
+        )
 
     def marginals(
         self,
@@ -154,8 +168,7 @@ def cpu_lattice(image: NDArray[np.uint8], sigma_xy: float, sigma_rgb: float | No
 
 
 def gain_of(dim: int) -> float:
-    """The gain of a lattice depends on its dimension, its filling and its passes alone."""
-    return float(core.Lattice(np.zeros((1, dim), np.float32), (), 1, 1, 0).gain)
+    return float(core.lattice_gain(dim, (), 1))
 
 
 def poisoned(place: Place, byte: int) -> Allocate:

@@ -12,7 +12,7 @@ from gpu.inputs import Inputs, inputs
 from gpu.native import Native, gain_of
 from gpu.place import OnDevice, TorchPlace, native_module
 from gpu.sections import Context
-from gpu.streams import captured
+from gpu.streams import captured, graph_of_refine
 from gpu.traffic import Counts, bytes_of_iteration
 from torch_lattice import TorchLattice, features_of
 
@@ -114,3 +114,5 @@ def graph_of_all(
     measured("all, launched one by one", lambda _: once())
     graph = captured(once)
     measured("all, replayed as a graph", lambda _: graph.replay())
+    of_refine, _, _ = graph_of_refine(*stages.given.sets[0])
+    measured("refine, replayed as a graph", lambda _: of_refine.replay())

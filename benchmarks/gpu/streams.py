@@ -2,6 +2,7 @@
 """Streams, threads, graphs: the order of the caller's stream is kept, and no state is shared."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import crfseg
+import crfseg.graphs
 from gpu import scenes
-from gpu.expected import ITERATIONS, KERNELS, MODEL
+from gpu.expected import BILATERAL, ITERATIONS, KERNELS, MODEL
 from gpu.native import Native, gain_of
 from gpu.place import OnDevice, TorchPlace, native_module
 from gpu.sections import Context
+from torch_lattice import TorchLattice, features_of
 
+SIZE = (375, 500)
 REPEATS = 20
 SPIN = 50_000_000  # cycles that keep a stream busy while work is put behind them: 25 ms
 
 
 def run(context: Context) -> None:
-    size = (375, 500)
-    images = torch.from_numpy(scenes.variants(scenes.photograph(*size)[0], 2)).cuda()
-    logits = torch.from_numpy(scenes.logits(2, 21, *size)).cuda()
+    images = torch.from_numpy(scenes.variants(scenes.photograph(*SIZE)[0], 2)).cuda()
+    logits = torch.from_numpy(scenes.logits(2, 21, *SIZE)).cuda()
     report = context.report
     for what, check in (
         ("a side stream", side_stream),
@@ -127,27 +130,56 @@ def native_graph(context: Context, logits: Tensor, images: Tensor) -> None:
 
 
 def refine_graph(context: Context, logits: Tensor, images: Tensor) -> None:
-    """Where ``refine`` cannot be captured, it has to say so, and leave the context usable."""
-    expected = refine(logits, images).cpu().numpy()
-    out: list[Tensor] = []
-    try:
-        graph = captured(lambda: out.append(refine(logits, images)))
-    except Exception as error:
-        context.report.note(f"refine is not captured: {type(error).__name__}: {error}"[:300])
-    else:
+    """``refine`` in a room that is large enough, replayed on other inputs; and without a room."""
+    scores, pictures = logits.clone(), images.clone()
+    graph, out, room = graph_of_refine(scores, pictures)
+    for order in ([0, 1], [1, 0]):
+        scores.copy_(logits[order])
+        pictures.copy_(images[order])
+        out.fill_(float("nan"))
         graph.replay()
-        context.report.holds("refine, replayed", np.array_equal(out[-1].cpu().numpy(), expected))
+        room.check()
+        expected = refine(scores, pictures).cpu().numpy()
+        same = np.array_equal(out.cpu().numpy(), expected)
+        context.report.holds(f"refine, replayed on items {order}", same)
+    pictures.random_(0, 256)  # noise has more vertices than there is room for
+    graph.replay()
+    context.report.holds("a replay that lacks room is found out", is_refused(room.check))
+    bare = is_refused(lambda: captured(lambda: refine(logits, images), warm=False))
+    context.report.holds("a capture without a room is refused", bare)
     torch.cuda.synchronize()
-    again = refine(logits, images).cpu().numpy()
-    context.report.holds("refine after a capture", np.array_equal(again, expected))
+    again = refine(scores.copy_(logits), pictures.copy_(images)).cpu().numpy()
+    expected = refine(logits, images).cpu().numpy()
+    context.report.holds("results after that", np.array_equal(again, expected))
 
 
-def captured(work: Any) -> Any:
-    """Work as a graph, after it ran on a side stream as torch asks for."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
+def graph_of_refine(scores: Tensor, pictures: Tensor) -> tuple[Any, Tensor, Any]:
+    """The graph, what it writes, and the room it has: for twice the vertices there are."""
+    sigma_xy, sigma_rgb, _ = BILATERAL
+    plain = TorchLattice(features_of(pictures, sigma_xy, sigma_rgb))
+    room = crfseg.graphs.Room(max_vertices=2 * plain.n_vertices)
+    out: list[Tensor] = []
+    with room.held():
+        graph = captured(lambda: out.append(refine(scores, pictures)))
+    return graph, out[-1], room
+
+
+def is_refused(work: Callable[[], object]) -> bool:
+    try:
         work()
-    stream.synchronize()
+    except Exception as error:
+        print(f"refused: {type(error).__name__}: {error}")
+        return True
+    return False
+
+
+def captured(work: Callable[[], object], *, warm: bool = True) -> Any:
+    """Work as a graph, after it ran on a side stream as torch asks for."""
+    if warm:
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            work()
+        stream.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()
