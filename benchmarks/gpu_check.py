@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu.driver import why_no_device
+from gpu.driver import Driver, why_no_device
 from gpu.report import write_json
 from gpu.runner import LEFT_OUT, Outcome, be_section, run_section
 from gpu.sections import BY_NAME, REPOSITORY, SECTIONS, Section
@@ -89,6 +89,7 @@ def run_all(sections: list[Section], options: argparse.Namespace, scratch: Path)
     """Every section; table and file are complete for those that ran, whatever comes after."""
     words = ["--emulated"] * options.emulated + ["--quick"] * options.quick
     begin, outcomes = time.monotonic(), []
+    out = options.out or default_out(options, scratch)
     for section in sections:
         print(f"# {section.name} ...", flush=True)
         left = options.limit - (time.monotonic() - begin)
@@ -98,7 +99,6 @@ def run_all(sections: list[Section], options: argparse.Namespace, scratch: Path)
             outcome = run_section(section, words, scratch, min(section.seconds, left))
         outcomes.append(outcome)
         print(f"#   {outcome.status} after {outcome.seconds:.0f} s {outcome.left_out}", flush=True)
-        out = options.out or default_out(outcomes, options, scratch)
         write(out, outcomes, sections, is_rehearsal=options.emulated)
     print(table(outcomes, is_rehearsal=options.emulated))
     print(f"# written to {out} and {out.with_suffix('.txt').name}")
@@ -109,13 +109,11 @@ def left_out(section: Section, why: str) -> Outcome:
     return Outcome(section.name, section.is_correctness, LEFT_OUT, left_out=why)
 
 
-def default_out(outcomes: list[Outcome], options: argparse.Namespace, scratch: Path) -> Path:
+def default_out(options: argparse.Namespace, scratch: Path) -> Path:
     """Named after device and date; rehearsals stay in the scratch folder."""
     if options.emulated:
         return scratch / "emulated.json"
-    facts = {name: one for o in outcomes if o.name == "facts" for name, one in o.measured.items()}
-    device = str(facts.get("GPU", {}).get("value", "unknown device"))
-    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", Driver().name().lower()).strip("-")
     folder = REPOSITORY / "benchmarks/results/gpu"
     return folder / f"{slug}-{dt.date.today().isoformat()}.json"
 

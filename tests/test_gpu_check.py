@@ -196,7 +196,11 @@ for name, mb in expected.items():
     assert abs(parts[name] / 1e6 - mb) < (3 if name == "blur" else 1), (name, parts[name])
 """
 COUNTERS = """
-from gpu.counters import heaviest, launches_of
+from gpu.counters import heaviest, launches_of, without_arguments
+
+long = "void a::b<(int)4, f(*)()>"
+assert without_arguments(long + "(float *, int (*)())") == long
+assert without_arguments("plain") == "plain"
 
 def line(number, kernel, metric, unit, value):
     return ",".join(f'"{{word}}"' for word in (number, kernel, metric, unit, value))
@@ -223,6 +227,42 @@ told = dict()
 report = SimpleNamespace(measured=lambda name, value, unit: told.update({{name: value}}))
 describe(SimpleNamespace(report=report), *found[0])
 assert told == {{"blur_axis<4>, us": 10.0, "blur_axis<4>, memory": 80.0}}, told
+"""
+SANITIZER = """
+from pathlib import Path
+import gpu.sanitizer as sanitizer
+from gpu.report import LeftOut, Report
+from gpu.sections import Context
+
+report = Report(Path({folder!r}) / "report.json")
+context = Context(report, Path({folder!r}), emulated=True)
+try:
+    sanitizer.find_program = lambda name: None
+    sanitizer.run(context)
+except LeftOut as why:
+    assert str(why) == "compute-sanitizer is not there"
+
+def tool(script):
+    # In the place of compute-sanitizer: what it prints, and the program itself.
+    path = Path({folder!r}) / "tool"
+    path.write_text("#!/bin/sh\\n" + script)
+    path.chmod(0o755)
+    report.found["checks"].clear()
+    sanitizer.find_program = lambda name: str(path)
+    sanitizer.TOOLS = ("memcheck",)
+    sanitizer.run(context)
+    return [check["passed"] for check in report.found["checks"]]
+
+run = 'shift 4; "$@" || exit 1; echo "===== ERROR SUMMARY: '
+assert tool(run + '0 errors"') == [True, True]
+assert tool(run + '1 error"; exit 9') == [False, True]
+assert tool('echo "===== ERROR SUMMARY: 0 errors"') == [True, False]  # nothing was computed
+try:
+    tool('echo "===== Device not supported"; exit 1')
+except LeftOut as why:
+    assert "cannot watch" in str(why) and "not supported" in report.found["notes"][-1]
+else:
+    raise AssertionError("a tool that does nothing passed")
 """
 BUILD = """
 from pathlib import Path
@@ -276,8 +316,18 @@ class Library:
         count._obj.value = 1
         return 0
     def cuDeviceGet(self, device, number):
+        device._obj.value = 3
         return 0
-    cuDevicePrimaryCtxRetain = cuDeviceGet
+    def cuDeviceGetName(self, text, size, device):
+        assert size == 256 and device.value == 3
+        text.value = b"NVIDIA H200"
+        return 0
+    def cuDeviceGetAttribute(self, number, attribute, device):
+        number._obj.value = {{75: 9, 76: 0}}[attribute]
+        return 0
+    def cuDevicePrimaryCtxRetain(self, context, device):
+        assert device.value == 3
+        return 0
     def cuCtxSetCurrent(self, context):
         return 0
     def cuCtxSynchronize(self):
@@ -301,6 +351,7 @@ class Library:
 library = Library()
 driver.load_library = lambda: library
 assert driver.why_no_device() == ""
+assert driver.Driver().name() == "NVIDIA H200" and driver.Driver().capability() == "9.0"
 place = driver.DriverPlace()
 there = place.put(np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2])
 assert there.get().tolist() == [[0, 2], [4, 6], [8, 10]]
@@ -313,6 +364,11 @@ except driver.DriverError as error:
 else:
     raise AssertionError("there was no memory")
 """
+
+
+@needs_emulation
+def test_what_a_sanitizer_says(tmp_path: Path) -> None:
+    run(SANITIZER, folder=str(tmp_path))
 
 
 @pytest.mark.parametrize(

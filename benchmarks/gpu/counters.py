@@ -74,10 +74,20 @@ def heaviest(launches: list[Launch]) -> list[tuple[str, list[Launch]]]:
     return ordered[:HEAVIEST]
 
 
+def without_arguments(kernel: str) -> str:
+    """``void name<(int)4>`` of ``void name<(int)4>(float *)``."""
+    depth = 0
+    for i in reversed(range(len(kernel))):
+        depth += (kernel[i] == ")") - (kernel[i] == "(")
+        if depth == 0:
+            return kernel[:i] if kernel[i] == "(" else kernel
+    return kernel
+
+
 def describe(context: Context, kernel: str, launches: list[Launch]) -> None:
     """Shares of a kernel, by time over its launches."""
     us = sum(launch.us for launch in launches)
-    name = kernel.split("(", maxsplit=1)[0].removeprefix("void ").replace("crfseg::cuda::", "")
+    name = without_arguments(kernel).removeprefix("void ").replace("crfseg::cuda::", "")
     context.report.measured(f"{name}, us", us, f"in {len(launches)} launches")
     for share in SHARES.values():
         known = [one for one in launches if share in one.shares]

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 LIBRARY = "libcuda.so.1"
 FOLDERS = ("", "/usr/local/nvidia/lib64/", "/usr/lib/wsl/lib/")  # "": where the loader looks
 
+MAJOR_AND_MINOR = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
 
 class DriverError(RuntimeError):
     """A call of the driver that failed."""
@@ -32,11 +34,27 @@ class Driver:
         self.call("cuDeviceGetCount", ctypes.byref(count))
         return count.value
 
+    def name(self) -> str:
+        text = ctypes.create_string_buffer(256)
+        self.call("cuDeviceGetName", text, len(text), self._device())
+        return text.value.decode()
+
+    def capability(self) -> str:
+        """Compute capability, ``9.0``."""
+        found = [ctypes.c_int(), ctypes.c_int()]
+        for number, attribute in zip(found, MAJOR_AND_MINOR, strict=True):
+            self.call("cuDeviceGetAttribute", ctypes.byref(number), attribute, self._device())
+        return ".".join(str(number.value) for number in found)
+
     def make_current(self) -> None:
-        device, context = ctypes.c_int(), ctypes.c_void_p()
-        self.call("cuDeviceGet", ctypes.byref(device), 0)
-        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        context = ctypes.c_void_p()
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self._device())
         self.call("cuCtxSetCurrent", context)
+
+    def _device(self) -> ctypes.c_int:
+        device = ctypes.c_int()
+        self.call("cuDeviceGet", ctypes.byref(device), 0)
+        return device
 
     def call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gpu.driver import Driver, DriverError
 from gpu.sections import REPOSITORY, Context
 from table import read_machine
 
@@ -65,7 +66,7 @@ def program_version(name: str) -> str:
 
 
 def device() -> dict[str, str]:
-    """The first GPU, by nvidia-smi; by torch where that is missing."""
+    """The first GPU, by nvidia-smi; by the driver where that is missing."""
     fields = ("name", "driver_version", "compute_cap", "memory.total", "clocks.max.sm")
     titles = ("GPU", "driver", "compute capability", "memory", "fastest clock")
     query = [f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
@@ -73,13 +74,11 @@ def device() -> dict[str, str]:
     parts = line[0].split(", ") if line else []
     if len(parts) == len(fields):
         return dict(zip(titles, parts, strict=True))
-    import torch
-
-    if not torch.cuda.is_available():
-        return {"GPU": "none"}
-    found = torch.cuda.get_device_properties(0)
-    capability = f"{found.major}.{found.minor}"
-    return {"GPU": found.name, "compute capability": capability}
+    try:
+        driver = Driver()
+        return {"GPU": driver.name(), "compute capability": driver.capability()}
+    except DriverError as error:
+        return {"GPU": f"none: {error}"}
 
 
 def commit() -> str:
