@@ -280,6 +280,12 @@ except LeftOut as why:
 else:
     raise AssertionError("it went on without nvcc")
 
+import gpu.runner as runner
+from gpu.sections import BY_NAME
+runner.importlib.util.find_spec = lambda name: None
+assert runner.why_no_torch(BY_NAME["ops"], emulated=True) == "torch is missing"
+assert runner.why_no_torch(BY_NAME["lattice"], emulated=False) == ""
+
 log = Path({folder!r}) / "log"
 try:
     build.do(["ls", "/no/such/folder"], log)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu.driver import DriverPlace
 from gpu.report import LeftOut
 from gpu.sections import REPOSITORY, Context
 
@@ -132,7 +133,17 @@ def load_module(name: str, path: str) -> ModuleType:
 
 
 def place_of(context: Context) -> Place:
-    return HostPlace() if context.emulated else TorchPlace()
+    if context.emulated:
+        return HostPlace()
+    return TorchPlace() if has_cuda_torch() else DriverPlace()
+
+
+def has_cuda_torch() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def torch_device(context: Context) -> str:

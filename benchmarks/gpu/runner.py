@@ -3,6 +3,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpu.place import has_cuda_torch
 from gpu.report import LeftOut, Report
-from gpu.sections import Context, Section
+from gpu.sections import SECTIONS, Context, Section
 
 PASSED, FAILED, CRASHED, TIMED_OUT, LEFT_OUT = (
     "passed",
@@ -129,12 +131,25 @@ def be_section(module: str, path: Path, scratch: Path, *, emulated: bool, quick:
         os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads spin while they wait
     report = Report(path)
     context = Context(report, scratch, emulated, quick)
+    section = next((one for one in SECTIONS if one.module == module), None)
+    if section is not None and (why := why_no_torch(section, emulated=emulated)):
+        report.left_out(why)
+        return
     if not emulated:
         take_package(context.package)
     try:
         importlib.import_module(module).run(context)
     except LeftOut as why:
         report.left_out(str(why))
+
+
+def why_no_torch(section: Section, *, emulated: bool) -> str:
+    """Why a section that needs torch cannot be run; empty if it can."""
+    if not section.needs_torch:
+        return ""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is missing"
+    return "" if emulated or has_cuda_torch() else "this torch cannot use the GPU"
 
 
 def take_package(folder: Path) -> None:

@@ -36,8 +36,10 @@ SECTIONS = (
     Section("stages", "gpu.stages", 60, needs_device=True),
     Section("training", "gpu.training", 60),
     Section("rivals", "gpu.rivals", 90),
-    Section("sanitizer", "gpu.sanitizer", 160, is_correctness=True, needs_device=True),
-    Section("counters", "gpu.counters", 120, needs_device=True),
+    Section(
+        "sanitizer", "gpu.sanitizer", 160, is_correctness=True, needs_device=True, needs_torch=False
+    ),
+    Section("counters", "gpu.counters", 120, needs_device=True, needs_torch=False),
 )
 BY_NAME = {section.name: section for section in SECTIONS}
 
