@@ -135,6 +135,7 @@ assert status == dict(hang="TIMED OUT", crash="CRASHED", wrong="FAILED", raises=
 assert one["hang"].checks[0]["what"] == "what came before"
 child = Path("/proc", str(one["hang"].measured["child"]["value"]))
 assert not child.exists() or "Z" in (child / "status").read_text()
+assert "planted_hang.py" in one["hang"].said  # where it was
 assert one["crash"].value("what came before") == 2.5 and "last words" in one["crash"].said
 assert [check["passed"] for check in one["wrong"].checks] == [False, False, True]
 assert one["wrong"].checks[0]["value"] is None  # what is no number is none in JSON either

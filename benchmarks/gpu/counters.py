@@ -10,6 +10,7 @@ from gpu.sections import Context
 from gpu.tools import watch
 
 HEAVIEST = 3
+ALL = ("--target-processes", "all")
 SECONDS = 110
 TO_US = {"nsecond": 1e-3, "ns": 1e-3, "usecond": 1.0, "us": 1.0, "msecond": 1e3, "ms": 1e3}
 DURATION = "Duration"
@@ -35,7 +36,7 @@ def run(context: Context) -> None:
     program = find_program("ncu")
     if program is None:
         raise LeftOut("ncu is not there")
-    command = [program, "--section", "SpeedOfLight", "--csv", "--clock-control", "none"]
+    command = [program, "--section", "SpeedOfLight", "--csv", "--clock-control", "none", *ALL]
     done = watch(context, command, "gpu.profiled", SECONDS)
     if "ERR_NVGPUCTRPERM" in done.printed:
         raise LeftOut("ncu may not read counters here (ERR_NVGPUCTRPERM)")

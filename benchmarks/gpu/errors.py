@@ -57,8 +57,8 @@ def run(context: Context) -> None:
     beyond = torch.cuda.get_device_properties(0).total_memory * 3 // 2
 
     def large_field() -> None:
-        n_points = beyond // (4 * LABELS)
-        module.MeanField(1, n_points, n_points, 16, LABELS, 0, native.place.stream, None)
+        size = (1, LABELS, 1, beyond // (4 * LABELS))
+        native.field(native.place.put(np.zeros(1, np.float32)), size, [])
 
     trial.fails("a field beyond memory", large_field, (module.OutOfDeviceMemory,), r"\d{9}")
 

@@ -15,6 +15,7 @@ from gpu.place import Held, Place
 Allocate = Callable[[int], tuple[int, Any]]
 Kernel = tuple[float, float | None, float]  # sigma_xy, sigma_rgb, weight
 SYMMETRIC = NORMALIZATIONS["symmetric"]
+SIDE = 16  # of the tiles of lattices of up to 7 dimensions
 LOGITS = 2  # UnaryKind::logits
 FLOAT_TYPES = {"float32": 0, "float16": 1, "bfloat16": 2}  # FloatType, csrc/cuda/views.h
 
@@ -107,7 +108,14 @@ class Native:
         n_items, n_labels, height, width = shape
         n_points = height * width
         field = self.module.MeanField(
-            n_items, n_points, width, 16, n_labels, 0, self.place.stream, self.allocate
+            n_items=n_items,
+            n_points=n_points,
+            width=width,
+            side=SIDE,
+            n_labels=n_labels,
+            device=0,
+            stream=self.place.stream,
+            allocate=self.allocate,
         )
         strides = (n_labels * n_points, n_points, 1)
         field.set_unary((logits.address, FLOAT_TYPES[dtype], *strides), LOGITS, 0.0)

@@ -68,7 +68,8 @@ def run_section(section: Section, options: list[str], scratch: Path, seconds: fl
     found, printed = folder / f"{section.name}.json", folder / f"{section.name}.log"
     found.unlink(missing_ok=True)
     script = Path(__file__).parent.parent / "gpu_check.py"
-    command = [sys.executable, script, "--module", section.module, "--report", found, *options]
+    python = [sys.executable, "-X", "faulthandler"]  # tells where a crash came from
+    command = [*python, script, "--module", section.module, "--report", found, *options]
     command += ["--scratch", scratch]
     start = time.monotonic()
     code = run_for([str(word) for word in command], printed, seconds)
@@ -89,6 +90,9 @@ def run_for(command: list[str], printed: Path, seconds: float) -> int | None:
         try:
             return child.wait(seconds)
         except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGABRT)  # it says where it is
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(2)
             return None
         finally:
             # Also what a section left running.
