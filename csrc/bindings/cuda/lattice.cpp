@@ -100,7 +100,7 @@ py::array_t<std::uint64_t> keys(const cuda::Lattice& lattice, int device, Addres
 
 void bind_lattice(py::module_& module) {
   module.def("side_for", &cuda::Tiling::side_for, py::arg("dim"));
-  py::class_<cuda::Lattice, std::shared_ptr<cuda::Lattice>>(module, "Lattice")
+  py::class_<cuda::Lattice, std::shared_ptr<cuda::Lattice>>(module, "Lattice", py::module_local())
       .def_static("of_features", &of_features, py::arg("features"), py::arg("n_items"),
                   py::arg("n_points"), py::arg("dim"), py::arg("width"), py::arg("lo"),
                   py::arg("hi"), py::arg("side"), py::arg("fill"), py::arg("passes"),
