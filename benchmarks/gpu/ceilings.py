@@ -17,6 +17,9 @@ SORTED = {"179 K": 178_609, "1.1 M": 1_125_000, "24.6 M": 24_576_000}
 
 
 def run(context: Context) -> None:
+    found = torch.cuda.get_device_properties(0)
+    context.report.measured("multiprocessors", found.multi_processor_count, "")
+    context.report.measured("L2 cache, MB", getattr(found, "L2_cache_size", 0) / MB, "")
     for what, check in (
         ("copy", copy_rate),
         ("reads of L2", l2_rate),

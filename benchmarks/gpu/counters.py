@@ -75,6 +75,11 @@ def heaviest(launches: list[Launch]) -> list[tuple[str, list[Launch]]]:
     return ordered[:HEAVIEST]
 
 
+def short(kernel: str) -> str:
+    """A kernel's name and what its template was given."""
+    return without_arguments(kernel).removeprefix("void ").replace("crfseg::cuda::", "")
+
+
 def without_arguments(kernel: str) -> str:
     """``void name<(int)4>`` of ``void name<(int)4>(float *)``."""
     depth = 0
@@ -88,7 +93,7 @@ def without_arguments(kernel: str) -> str:
 def describe(context: Context, kernel: str, launches: list[Launch]) -> None:
     """Shares of a kernel, by time over its launches."""
     us = sum(launch.us for launch in launches)
-    name = without_arguments(kernel).removeprefix("void ").replace("crfseg::cuda::", "")
+    name = short(kernel)
     context.report.measured(f"{name}, us", us, f"in {len(launches)} launches")
     for share in SHARES.values():
         known = [one for one in launches if share in one.shares]

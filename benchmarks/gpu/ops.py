@@ -103,7 +103,7 @@ def check_layer(context: Context, device: str) -> None:
         assert other is not None
         # Sigmas get difference quotients, over lattices that hardly differ.
         off = float((one.cpu() - other).abs().max() / other.abs().max().clamp(min=1e-3))
-        context.report.near(f"CRF layer: gradient {i}", off, 1e-3)
+        context.report.near(f"CRF layer: gradient {i}", off, 5e-3)
     with torch.no_grad():
         layer = CRF(4).to(device).eval()
         narrow = layer(logits.to(device, torch.bfloat16), images.to(device))

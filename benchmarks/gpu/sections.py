@@ -34,6 +34,7 @@ SECTIONS = (
     Section("ceilings", "gpu.ceilings", 60, needs_device=True),
     Section("speed", "gpu.speed", 120),
     Section("stages", "gpu.stages", 60, needs_device=True),
+    Section("kernels", "gpu.kernels", 60),
     Section("training", "gpu.training", 60),
     Section("rivals", "gpu.rivals", 90),
     Section(

@@ -79,7 +79,7 @@ from gpu.sections import Context
 
 warnings.simplefilter("ignore")
 found = {}
-for name in ("lattice", "refined", "ops", "speed", "training", "rivals"):
+for name in ("lattice", "refined", "ops", "speed", "kernels", "training", "rivals"):
     report = Report(Path(FOLDER) / f"{name}.json")
     try:
         importlib.import_module("gpu." + name).run(Context(report, Path(FOLDER), True, True))
@@ -90,6 +90,7 @@ for name in ("lattice", "refined", "ops", "speed", "training", "rivals"):
     found[name] = len(checks)
     for what in {
         "speed": ["80/13, batch 1, float32, ms", "121/5, batch 2, 16 bits, images/s"],
+        "kernels": ["80/13, batch 1, all kernels, us"],
         "training": ["backward, forward passes"],
         "rivals": ["batch 1, times as fast as the plain torch lattice", "CPU twin, 1 threads, ms"],
     }.get(name, []):
