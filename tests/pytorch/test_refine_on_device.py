@@ -9,35 +9,10 @@ import pytest
 import crfseg
 from crfseg import _device_arrays
 from crfseg._device import Place
-from emulated import MODULE, emulated, needs_emulation
+from emulated import MODULE
 from test_device import scene
 
 torch = pytest.importorskip("torch")
-__all__ = ["emulated"]
-on_cuda = pytest.param("cuda", marks=pytest.mark.skipif(
-    not torch.cuda.is_available() or crfseg.info()["why_no_cuda"] is not None,
-    reason="there is no CUDA device",
-))  # fmt: skip
-
-
-@pytest.fixture(params=[pytest.param("emulated", marks=needs_emulation), on_cuda])
-def there(request, monkeypatch):
-    """Puts tensors on a device."""
-    if request.param == "cuda":
-        return lambda tensor: tensor.cuda()
-    request.getfixturevalue("emulated")
-
-    def is_on_device(value):
-        return isinstance(value, torch.Tensor)
-
-    def allocate(n_bytes):
-        memory = torch.empty(n_bytes + 256, dtype=torch.uint8)
-        return memory.data_ptr() + -memory.data_ptr() % 256, memory
-
-    monkeypatch.setattr("crfseg._job.is_on_device", is_on_device)
-    monkeypatch.setattr(_device_arrays, "is_on_device", is_on_device)
-    monkeypatch.setattr(_device_arrays, "tensor_place", lambda *_: Place(0, 0, allocate))
-    return lambda tensor: tensor
 
 
 def compare(there, x, image, close=2e-6, **options):
