@@ -316,3 +316,23 @@ def test_work_is_done_on_the_stream_of_what_is_kept(emulated, monkeypatch):
         ("given", "is used on", "home"),
         ("made", "is used on", "here"),
     ]
+
+
+@pytest.fixture
+def poisoned():
+    """Makes torch fill what ``empty`` gives: floats with NaN, bytes with ones."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.parametrize("name", ["plain", "recomputed", "smooth", "fine", "implicit smooth"])
+def test_nothing_is_read_that_was_not_written(rng, on_device, name, request):
+    problem = Problem(rng)
+    with on_device():
+        expected = problem.found(**OPTIONS[name])
+        request.getfixturevalue("poisoned")
+        assert torch.empty(1, dtype=torch.uint8).item() == 255
+        found = problem.found(**OPTIONS[name])
+    assert all(torch.equal(*both) for both in zip(found, expected, strict=True))
