@@ -131,7 +131,8 @@ sanitize: $(STAMP)
 # load, and to say what is missing where there is no driver.
 cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(KERNELS)))
 	$(PYTHON) tools/check_kernels.py tools/kernel_budget.csv $^
-	$(MAKE) build CUDA=ON
+	@ls .venv/lib*/python*/site-packages/crfseg/_cuda.* >/dev/null 2>&1 || \
+		$(MAKE) --always-make build CUDA=ON
 	$(BIN)/python -I tools/try_cuda.py
 
 build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filter %.h %.cuh,$(NATIVE)))

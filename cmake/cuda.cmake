@@ -3,6 +3,14 @@
 # runtime in itself and links to no other library of CUDA, so that it loads where there is no driver.
 set(CRFSEG_CUDA AUTO CACHE STRING "build crfseg._cuda: ON, OFF, or AUTO where nvcc is found")
 
+if(NOT CRFSEG_CUDA STREQUAL "AUTO")
+  if(CRFSEG_CUDA)
+    set(CRFSEG_CUDA ON)
+  else()
+    set(CRFSEG_CUDA OFF)
+  endif()
+endif()
+
 set(crfseg_has_nvcc OFF)
 if(NOT CRFSEG_CUDA STREQUAL "OFF")
   include(CheckLanguage)

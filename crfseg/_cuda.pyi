@@ -22,6 +22,9 @@ class Error(RuntimeError): ...
 class DeviceError(Error):
     """A call of the CUDA runtime that failed: ``"call: reason"``."""
 
+class TooManyItems(Error):
+    """The items of a batch cannot be told apart by exact keys: fewer can."""
+
 class NoRoom(Error):
     """There was no room for all rows or vertices of a lattice."""
 
@@ -238,6 +241,9 @@ def availability() -> tuple[int, str]:
 
 def synchronize(device: int) -> None:
     """Wait for all streams of a device."""
+
+def device_of(address: int) -> int:
+    """Whose memory it is in."""
 
 def is_capturing(stream: int) -> bool: ...
 def order_after(later: int, earlier: int, device: int) -> None:

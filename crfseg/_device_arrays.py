@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arrays in the memory of CUDA devices: where they are, and results of the same library.
+"""Arrays in the memory of CUDA devices: where they are, and how they are packed.
 
 No library of arrays is imported here: an array can only arrive when its owner has been imported.
 Work is put on the stream that the owner works on: torch's and CuPy's current one, else the legacy
@@ -8,7 +8,7 @@ default stream, which waits for what the producer says.
 
 import mmap
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ from . import _fault_device as fault_device
 from . import _native as native
 from ._device import Place
 
-_LEGACY: Final = 1  # what protocols call the default stream, whose handle is 0
-_ON_CUDA: Final = (2, 13)  # DLPack's device types: CUDA, and its managed memory
+LEGACY: Final = 1  # what protocols call the default stream, whose handle is 0
+ON_CUDA: Final = (2, 13)  # DLPack's device types: CUDA, and its managed memory
 _BFLOAT16: Final = 9  # csrc/cuda/convert.h
 TYPES: Final = {
     np.dtype(name): code
@@ -32,8 +32,8 @@ TYPES: Final = {
         ("float64", 11),
     )
 }
-_DLPACK_KINDS: Final = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack's codes of types
-_DLPACK_BFLOAT: Final = 4
+DLPACK_KINDS: Final = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack's codes of types
+DLPACK_BFLOAT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Remote:
     is_bfloat16: bool  # numpy has no such type: the shadow says float16
     place: Place
     owner: object
+    is_ordered: bool
+    """Whether who gets the memory after its owner works on the place's stream."""
 
 
 class Shadow(NDArray[Any]):
@@ -65,6 +67,17 @@ class Shadow(NDArray[Any]):
     def __array_ufunc__(self, ufunc: Any, *_: Any, **__: Any) -> Any:
         """Nothing is computed with what is not here."""
         raise TypeError(f"{ufunc.__name__} of an array on a device")
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Axes may be moved, which looks at no value."""
+        if function is not np.moveaxis:
+            raise TypeError(f"{function.__name__} of an array on a device")
+        return super().__array_function__(function, types, args, kwargs)
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("values of an array on a device")
+
+    astype = copy = tolist = item = tobytes = argmax = argmin = nonzero = _refuse
 
     @property
     def address(self) -> int:
@@ -96,12 +109,15 @@ def is_on_device(value: Any) -> bool:
     if tensor_type is not None and isinstance(value, tensor_type):
         return bool(value.device.type == "cuda")
     if hasattr(value, "__dlpack_device__"):
-        return int(value.__dlpack_device__()[0]) in _ON_CUDA
+        return int(value.__dlpack_device__()[0]) in ON_CUDA
     return hasattr(value, "__cuda_array_interface__")
 
 
-def open_on_device(where: str, name: str, value: Any) -> Shadow:
+def open_on_device(where: str, name: str, value: Any, beside: Place | None = None) -> Shadow:
     """See where an array on a device lies; nothing is copied.
+
+    It is worked on where its library works now, or at the place of another array: what comes to
+    that stream then waits for what the array is still being made of.
 
     Raises:
         CudaError: if there is no device that can be used.
@@ -110,10 +126,10 @@ def open_on_device(where: str, name: str, value: Any) -> Shadow:
     device.require(where)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        return open_tensor(where, name, torch, value)
+        return open_tensor(where, name, torch, value, beside)
     if hasattr(value, "__dlpack__"):
-        return _open_dlpack(where, name, value)
-    return _open_interface(where, name, value)
+        return _open_dlpack(where, name, value, beside)
+    return _open_interface(where, name, value, beside)
 
 
 def beside(where: str, name: str, value: Any, place: Place) -> Any:
@@ -126,7 +142,7 @@ def beside(where: str, name: str, value: Any, place: Place) -> Any:
         return [beside(where, f"{name}[{i}]", one, place) for i, one in enumerate(value)]
     if not is_on_device(value):
         return value
-    opened = open_on_device(where, name, value)
+    opened = open_on_device(where, name, value, place)
     if opened.remote.place.device != place.device:
         found, expected = opened.remote.place.device, place.device
         raise fault_device.other_device(where, name, found, expected)
@@ -187,28 +203,36 @@ def _shadow(
     dtype: "np.dtype[Any] | None",
     place: Place,
     owner: object,
+    *,
+    is_ordered: bool,
 ) -> Shadow:
     """``strides`` in bytes, None: packed; ``dtype`` None: bfloat16."""
     stands_for = np.dtype(np.float16) if dtype is None else dtype
     if stands_for.kind not in "biuf" or stands_for not in TYPES or not stands_for.isnative:
-        raise fault.wrong_dtype(where, name, stands_for, "real numbers")
+        raise fault.wrong_dtype(where, name, stands_for, "real numbers in native byte order")
+    size = stands_for.itemsize
     if strides is None:
-        strides = _packed(shape, stands_for.itemsize)
-    if any(stride % stands_for.itemsize for stride in strides):
+        strides = _packed(shape, size)
+    long = [(n, s) for n, s in zip(shape, strides, strict=True) if n > 1]
+    if address % size or any(stride % size for _, stride in long):
         raise fault_device.odd_strides(where, name)
-    reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True) if n > 0]
+    reach = [(n - 1) * s for n, s in long]
     before = -sum(r for r in reach if r < 0)
-    extent = before + sum(r for r in reach if r > 0) + stands_for.itemsize
-    array: Shadow = Shadow(tuple(shape), stands_for, _untouched(extent), before, tuple(strides))
+    extent = before + sum(r for r in reach if r > 0) + size
+    steps = tuple(s if n > 1 else size for n, s in zip(shape, strides, strict=True))
+    array: Shadow = Shadow(tuple(shape), stands_for, _untouched(where, name, extent), before, steps)
     start = int(array.ctypes.data)
-    array.remote = Remote(address, start, dtype is None, place, owner)
+    array.remote = Remote(address, start, dtype is None, place, owner, is_ordered)
     return array
 
 
-def _untouched(n_bytes: int) -> mmap.mmap:
+def _untouched(where: str, name: str, n_bytes: int) -> mmap.mmap:
     """Addresses without memory behind them, until somebody looks, who finds zeros."""
     no_reserve = 0x4000  # MAP_NORESERVE of Linux
-    return mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
+    try:
+        return mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
+    except (OSError, OverflowError, ValueError) as error:
+        raise fault.out_of_memory(where, f"the addresses of {name}, {n_bytes} bytes,") from error
 
 
 def _packed(shape: Sequence[int], itemsize: int) -> list[int]:
@@ -219,19 +243,28 @@ def _packed(shape: Sequence[int], itemsize: int) -> list[int]:
     return strides[::-1]
 
 
-def open_tensor(where: str, name: str, torch: Any, tensor: Any) -> Shadow:
-    if tensor.layout is not torch.strided or tensor.dtype.is_complex:
+def open_tensor(
+    where: str, name: str, torch: Any, tensor: Any, beside: Place | None = None
+) -> Shadow:
+    """The same of a tensor."""
+    dtypes = {torch.bfloat16, *(getattr(torch, str(dtype)) for dtype in TYPES)}
+    if tensor.layout is not torch.strided or tensor.dtype not in dtypes:
         found = f"{tensor.dtype} ({tensor.layout})"
         raise fault.wrong_dtype(where, name, found, "a dense tensor of real numbers")
     dense = tensor.detach().resolve_conj().resolve_neg()
     is_bfloat16 = dense.dtype is torch.bfloat16
     size = dense.element_size()
+    own = tensor_place(torch, dense)
+    place = own if beside is None else beside
+    if place.stream != own.stream and place.device == own.device:
+        native.cuda.order_after(place.stream, own.stream, place.device)
     return _shadow(
         *(where, name, dense.data_ptr(), tuple(dense.shape)),
         [step * size for step in dense.stride()],
         None if is_bfloat16 else torch.empty(0, dtype=dense.dtype).numpy().dtype,
-        tensor_place(torch, dense),
+        place if place.device == own.device else own,
         dense,
+        is_ordered=place.stream == own.stream,
     )
 
 
@@ -249,129 +282,81 @@ def tensor_place(torch: Any, tensor: Any) -> Place:
     return Place(tensor.device.index or 0, stream, allocate)
 
 
-def _open_dlpack(where: str, name: str, value: Any) -> Shadow:
-    index = int(value.__dlpack_device__()[1])
-    stream = _stream_of(value)
-    said = stream or _LEGACY
+def _open_dlpack(where: str, name: str, value: Any, beside: Place | None) -> Shadow:
+    place = beside or _place_of(value, int(value.__dlpack_device__()[1]))
+    said = place.stream or LEGACY
     try:
         capsule = value.__dlpack__(stream=said, max_version=(1, 0))
     except TypeError:  # of before DLPack 1
         capsule = value.__dlpack__(stream=said)
     borrowed = native.cuda.Borrowed(capsule)
     code, bits, lanes = borrowed.type
-    kinds = {number: kind for kind, number in _DLPACK_KINDS.items()}
-    is_bfloat16 = (code, bits, lanes) == (_DLPACK_BFLOAT, 16, 1)
-    if lanes != 1 or (code not in kinds and not is_bfloat16):
+    kinds = {number: kind for kind, number in DLPACK_KINDS.items()}
+    is_bfloat16 = (code, bits, lanes) == (DLPACK_BFLOAT, 16, 1)
+    if lanes != 1 or bits not in (8, 16, 32, 64) or (code not in kinds and not is_bfloat16):
         raise fault.wrong_dtype(where, name, f"type {code} of {bits} bits", "real numbers")
     dtype = None if is_bfloat16 else np.dtype(f"{kinds[code]}{bits // 8}")
     size = bits // 8
     strides = None if borrowed.strides is None else [size * step for step in borrowed.strides]
-    place = Place(index, stream, None)
-    return _shadow(where, name, borrowed.address, borrowed.shape, strides, dtype, place, borrowed)
-
-
-def _stream_of(value: Any) -> int:
-    """The stream that an array's library works on now, as far as it has such a thing."""
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(value, cupy.ndarray):
-        with value.device:
-            return int(cupy.cuda.get_current_stream().ptr)
-    return 0
-
-
-def _open_interface(where: str, name: str, value: Any) -> Shadow:
-    said = value.__cuda_array_interface__
-    index = int(getattr(getattr(value, "device", None), "id", 0))
-    stream = _stream_of(value)
-    producer = said.get("stream")
-    if producer is not None:
-        native.cuda.order_after(stream, 0 if producer == _LEGACY else int(producer), index)
+    place = place._replace(device=borrowed.device[1])
+    is_ordered = beside is None and is_cupys(value)
     return _shadow(
-        *(where, name, int(said["data"][0]), tuple(said["shape"]), said.get("strides")),
-        *(np.dtype(said["typestr"]), Place(index, stream, None), value),
+        *(where, name, borrowed.address, borrowed.shape, strides, dtype, place, borrowed),
+        is_ordered=is_ordered,
     )
 
 
-# --- results --------------------------------------------------------------------------------------
+def _open_interface(where: str, name: str, value: Any, beside: Place | None) -> Shadow:
+    said = value.__cuda_array_interface__
+    if said.get("mask") is not None:
+        raise fault.masked_array(where, name)
+    address = int(said["data"][0])
+    place = beside or _place_of(value, 0)
+    if address != 0:  # of an empty array
+        place = place._replace(device=native.cuda.device_of(address))
+    producer = said.get("stream")
+    if producer is not None and int(producer) != (place.stream or LEGACY):
+        earlier = 0 if producer == LEGACY else int(producer)
+        native.cuda.order_after(place.stream, earlier, place.device)
+    return _shadow(
+        *(where, name, address, tuple(said["shape"]), said.get("strides")),
+        *(np.dtype(said["typestr"]), place, value),
+        is_ordered=beside is None and is_cupys(value),
+    )
 
 
-class Result:
-    """An array of ours on a device, for whoever asks by DLPack or ``__cuda_array_interface__``."""
+def is_cupys(value: Any) -> bool:
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
 
-    def __init__(self, shape: tuple[int, ...], place: Place, dtype: "np.dtype[Any] | None") -> None:
-        self.shape = shape
-        self._place = place
-        self._dtype = dtype
-        itemsize = 2 if dtype is None else dtype.itemsize
-        n_bytes = itemsize * int(np.prod(shape, dtype=np.int64))
-        self._memory = native.cuda.Owned(max(n_bytes, 1), *self._place[:2])
 
-    @property
-    def address(self) -> int:
-        """Where it lies."""
-        return self._memory.address
+def _place_of(value: Any, index: int) -> Place:
+    """CuPy's current stream and its pool; of other libraries the default stream."""
+    if not is_cupys(value):
+        return Place(index, 0, None)
+    cupy = sys.modules["cupy"]
 
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """CUDA's type and the device's number."""
-        return _ON_CUDA[0], self._place.device
+    def allocate(n_bytes: int) -> tuple[int, object]:
+        try:
+            with value.device:
+                memory = cupy.cuda.alloc(n_bytes)
+        except cupy.cuda.memory.OutOfMemoryError:
+            raise native.cuda.OutOfDeviceMemory(n_bytes) from None
+        return int(memory.ptr), memory
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """Make a capsule; the consumer's stream waits for ours."""
-        if stream != -1:  # who says -1 sees to it
-            consumer = 0 if stream in (None, _LEGACY) else int(stream or 0)
-            native.cuda.order_after(consumer, self._place.stream, self._place.device)
-        if self._dtype is None:
-            return self._memory.lend(self.shape, _DLPACK_BFLOAT, 16)
-        code = _DLPACK_KINDS[self._dtype.kind]
-        return self._memory.lend(self.shape, code, 8 * self._dtype.itemsize)
+    with value.device:
+        return Place(index, int(cupy.cuda.get_current_stream().ptr), allocate)
 
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3, which says the stream that it is ready on."""
-        if self._dtype is None:
-            raise AttributeError("the interface has no bfloat16; expected DLPack")
-        return {
-            "shape": self.shape,
-            "typestr": self._dtype.str,
-            "data": (self.address, False),
-            "strides": None,
-            "stream": self._place.stream or _LEGACY,
-            "version": 3,
-        }
+
+def let_go(where: str, arrays: Sequence[Any], place: Place) -> None:
+    """Wait until arrays have been read whose owners may give their memory to other streams."""
+    shadows = [one for one in arrays if isinstance(one, Shadow)]
+    if any(not one.remote.is_ordered for one in shadows):
+        with device.explained(where, "what was read"):
+            native.cuda.synchronize(place.device)
 
 
 def device_type(array: NDArray[Any]) -> "np.dtype[Any] | None":
     """Its type, None for bfloat16."""
     is_bfloat16 = isinstance(array, Shadow) and array.remote.is_bfloat16
     return None if is_bfloat16 else array.dtype
-
-
-Made = tuple[int, Callable[[], Any]]
-"""An address, and what gives the caller's array once it has been written."""
-
-
-def empty_result(
-    x: Any, place: Place, shape: tuple[int, ...], dtype: "np.dtype[Any] | None"
-) -> Made:
-    """A packed array of the same library and on the same device as ``x``; None: bfloat16."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(x, torch.Tensor):
-        of = torch.bfloat16 if dtype is None else torch.from_numpy(np.empty(0, dtype)).dtype
-        try:
-            tensor = torch.empty(shape, dtype=of, device=x.device)
-        except torch.cuda.OutOfMemoryError:
-            itemsize = 2 if dtype is None else dtype.itemsize
-            n_bytes = itemsize * int(np.prod(shape, dtype=np.int64))
-            raise native.cuda.OutOfDeviceMemory(n_bytes) from None
-        return tensor.data_ptr(), lambda: tensor
-    result = Result(shape, place, dtype)
-    return result.address, lambda: _handed_over(x, result)
-
-
-def _handed_over(x: Any, result: Result) -> Any:
-    """Our array as one of the library of ``x``; as it is where that takes none."""
-    if hasattr(x, "__array_namespace__"):
-        return x.__array_namespace__().from_dlpack(result)
-    if type(x).__module__.startswith("numba."):
-        return sys.modules["numba.cuda"].as_cuda_array(result)
-    return result

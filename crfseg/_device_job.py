@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from . import _fault_device as fault
 from . import _native as native
 from ._device import Place, explained
-from ._device_arrays import TYPES, empty_result
+from ._device_arrays import TYPES
 from ._device_kernels import DeviceKernels
+from ._device_results import empty_result
 from ._device_unaries import FLOATS, DeviceUnaries, Typed
 from ._results import Form, laid_out
 from ._scores import Scores
@@ -55,6 +56,13 @@ class _Target(NamedTuple):
         """Between items, labels and points."""
         after = {axis: math.prod(self.shape[i + 1 :]) for i, axis in enumerate(self.layout)}
         return self.item_size, after.get("C", 0), after[self.layout.replace("C", "")[-1]]
+
+
+def require_size(where: str, n_labels: int) -> None:
+    """Raise if a device takes no model of so many labels."""
+    most = native.cuda.MOST_LABELS
+    if n_labels > most:
+        raise fault.not_there(where, f"a model of {n_labels} labels", f"at most {most}")
 
 
 class DeviceJob(NamedTuple):
@@ -103,7 +111,7 @@ class DeviceJob(NamedTuple):
         try:
             with explained(self.where, f"{n} x {self.n_labels} labels of {self.grid} points"):
                 self._infer(target, first, n)
-        except MemoryError:
+        except (MemoryError, native.cuda.TooManyItems):
             if n == 1 or current_room() is not None:
                 raise
             return False
@@ -130,8 +138,10 @@ class DeviceJob(NamedTuple):
         del given  # which the stream has read by then
 
     def _look_again(self, field: "cuda.MeanField") -> None:
-        native.cuda.synchronize(self.place.device)  # a graph may be replayed on any stream
-        if self.unaries.is_wrong(field.findings()):
+        with explained(self.where, "a graph"):
+            native.cuda.synchronize(self.place.device)  # it may be replayed on any stream
+            found = field.findings()
+        if self.unaries.is_wrong(found):
             raise fault.bad_in_graph(self.where)
 
     def _run(self, field: "cuda.MeanField", *targets: Any) -> None:

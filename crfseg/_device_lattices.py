@@ -123,7 +123,7 @@ def _room_for(
         raise fault.not_there(where, "accuracy='fine' with a graphs.Room", "accuracy='fast'")
     n_corners = points.n_items * points.n_points * (len(points.bounds[0]) + 1)
     n_rows = n_corners if room.max_rows is None else min(room.max_rows, n_corners)
-    return n_rows, min(room.max_vertices, n_rows)
+    return n_rows, min(room.max_vertices, n_rows) + 1  # what pads the rows counts as one
 
 
 def _check(where: str, lattice: "cuda.Lattice", place: Place) -> None:

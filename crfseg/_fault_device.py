@@ -37,8 +37,10 @@ def other_device(where: str, name: str, found: int, expected: int) -> ValueError
 
 
 def odd_strides(where: str, name: str) -> ValueError:
-    """Steps between elements that are no multiple of their size."""
-    return invalid(where, f"{name} has strides of parts of elements; expected whole elements")
+    """An address or steps between elements that are no multiple of their size."""
+    return invalid(
+        where, f"{name} lies between the addresses of its type; expected whole elements, aligned"
+    )
 
 
 def not_there(where: str, found: str, expected: str) -> ValueError:

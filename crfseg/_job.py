@@ -13,9 +13,16 @@ from . import _fault as fault
 from . import _fault_device as fault_device
 from . import _memory as memory
 from ._containers import Restore, requires_gradient
-from ._device import Place, refuse_capture
-from ._device_arrays import beside, device_type, is_on_device, open_on_device, to_host
-from ._device_job import DeviceJob
+from ._device import Place, explained, refuse_capture, require
+from ._device_arrays import (
+    beside,
+    device_type,
+    is_on_device,
+    let_go,
+    open_on_device,
+    to_host,
+)
+from ._device_job import DeviceJob, require_size
 from ._device_kernels import DeviceKernels
 from ._device_unaries import DeviceUnaries
 from ._image import Images, Ranges
@@ -61,13 +68,15 @@ def open_call(where: str, x: Any, image: Any, kind: str) -> tuple[OnDevice | Non
     """
     if not is_on_device(x):
         return None, x, image
-    opened = open_on_device(where, "x", x)
-    place = opened.remote.place
-    is_hard = opened.dtype.kind != "f" or kind == "mask"
-    if is_hard:
-        refuse_capture(where, place)
-    given = to_host(opened) if is_hard else opened
-    return OnDevice(place, device_type(opened)), given, _beside(where, "image", image, place)
+    require(where)
+    with explained(where, "x"):
+        opened = open_on_device(where, "x", x)
+        place = opened.remote.place
+        is_hard = opened.dtype.kind != "f" or kind == "mask"
+        if is_hard or place.allocate is None:
+            refuse_capture(where, place)
+        given = to_host(opened) if is_hard else opened
+        return OnDevice(place, device_type(opened)), given, _beside(where, "image", image, place)
 
 
 def beside_call(where: str, device: OnDevice | None, terms: list[Term]) -> list[Term]:
@@ -138,7 +147,12 @@ def run(
             *(where, device, scores, grid, unaries, kernels, images, scale, form, model, keep_thin)
         )
         n_types = len({image.dtype for image in images.arrays})
-        return job.run(x, device.x_type, n_items, at_once=max(1, n_items if n_types < 2 else 1))
+        at_once = max(1, n_items if n_types < 2 else 1)
+        read = [array, *images.arrays, *(kernel.own_image for kernel in kernels.settled)]
+        try:
+            return job.run(x, device.x_type, n_items, at_once)
+        finally:
+            let_go(where, read, device.place)
     item_bytes = _item_bytes(grid, unaries, kernels, rows_kept(model.solver))
     result_bytes = form.bytes_of(n_items, grid, unaries.n_labels)
     memory.require(where, _in_words(array, unaries, kernels), item_bytes + result_bytes)
@@ -167,6 +181,7 @@ def _device_job(
 ) -> DeviceJob:
     if not isinstance(model.solver, MeanField):
         raise fault_device.not_there(where, f"solver={model.solver}", "mean field, damped or not")
+    require_size(where, unaries.n_labels)
     accuracy = ACCURACIES[model.accuracy]
     return DeviceJob(
         *(where, device.place, grid, scores, unaries.n_labels),

@@ -15,6 +15,7 @@ from ._thin import most_probable
 Grid = tuple[int, ...]
 
 RETURNS: Final = ("same", "probs", "labels")
+_MOST_MARK: Final = int(np.iinfo(np.int32).max)  # labels are found as such
 _LEAST: Final = np.float32(np.finfo(np.float32).tiny)
 
 
@@ -73,7 +74,7 @@ def checked_unsure(
             f"{n_labels} labels; expected another ignore_index",
         )
     most = np.iinfo(scores.array.dtype if scores.kind == "labels" else np.int32)
-    if not most.min <= mark <= most.max:
+    if not max(most.min, -_MOST_MARK) <= mark <= min(most.max, _MOST_MARK):
         raise check.invalid(
             where,
             f"ignore_index is {mark}; expected a number that {most.dtype} labels can have, to mark "

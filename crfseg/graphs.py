@@ -21,7 +21,7 @@ class Room:
     """How large lattices of the calls inside ``held`` may become; those calls wait for nothing.
 
     They find out neither whether there was room nor whether scores and images are sound: ``check``
-    does, after any of them and after any replay of a graph made of them.
+    does, after any of them and after any replay of a graph made of them. A room is for one graph.
 
     Args:
         max_vertices: of each lattice: of a bilateral kernel's, all images of the batch together.
@@ -43,8 +43,10 @@ class Room:
 
     @contextmanager
     def held(self) -> Iterator["Room"]:
-        """Use this room in all calls on this thread."""
+        """Use this room in all calls on this thread; what it was used for before is forgotten."""
         outer = current_room()
+        if outer is not self:
+            self._checks.clear()
         _here.room = self
         try:
             yield self

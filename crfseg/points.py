@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from . import _check as check
 from . import _fault_grids as fault
-from ._containers import open_array
+from ._containers import open_array, requires_gradient
+from ._device import explained, refuse_capture, require
 from ._device_arrays import is_on_device, open_on_device, to_host
+from ._fault import no_gradient
 from ._image import Images
 from ._job import Model, open_call, run
 from ._native import NORMALIZATIONS, threads_of_call
@@ -134,7 +136,13 @@ def _fetched(where: str, features: Any) -> Any:
     """Features in the host's memory, which looks at their bounds."""
     if not is_on_device(features):
         return features
-    return to_host(open_on_device(where, "features", features))
+    if requires_gradient(features):
+        raise no_gradient(where, "features")
+    require(where, "features")
+    with explained(where, "features"):
+        opened = open_on_device(where, "features", features)
+        refuse_capture(where, opened.remote.place)
+        return to_host(opened)
 
 
 def _read(array: NDArray[Any], kind: str, terms: list[Features]) -> Scores:

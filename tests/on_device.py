@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Arrays that say they are on a device, whose memory is the host's: for the emulated module."""
 
+import contextlib
 import ctypes
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -30,8 +32,6 @@ class OnDevice:
 
 class Exchanged:
     """One that is known by DLPack alone, of a library with a namespace of the array standard."""
-
-    streams = ()
 
     def __init__(self, values):
         self.values = values
@@ -74,3 +74,38 @@ def values_of(result):
     n_bytes = int(np.prod(said["shape"])) * dtype.itemsize
     memory = (ctypes.c_char * n_bytes).from_address(said["data"][0])
     return np.frombuffer(memory, dtype).reshape(said["shape"]).copy()
+
+
+class Cupy:
+    """As much of CuPy as is asked of it: a current stream, a pool, arrays without a namespace."""
+
+    stream = 77
+
+    class ndarray(OnDevice):  # noqa: N801 - CuPy's name
+        device = contextlib.nullcontext()
+
+        @property
+        def data(self):
+            return SimpleNamespace(ptr=self.values.ctypes.data)
+
+        @property
+        def __cuda_array_interface__(self):
+            said = super().__cuda_array_interface__
+            return {**said, "stream": Cupy.stream}
+
+    def __init__(self):
+        self.alive = []
+        memory = SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {}))
+        self.cuda = SimpleNamespace(
+            get_current_stream=lambda: SimpleNamespace(ptr=self.stream),
+            alloc=self.alloc,
+            memory=memory,
+        )
+
+    def alloc(self, n_bytes):
+        memory = np.zeros(n_bytes + 256, np.uint8)
+        self.alive.append(memory)
+        return SimpleNamespace(ptr=memory.ctypes.data + -memory.ctypes.data % 256)
+
+    def empty(self, shape, dtype):
+        return self.ndarray(np.empty(shape, dtype))

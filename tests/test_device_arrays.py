@@ -2,15 +2,15 @@
 """How arrays on devices come and go, what is refused, and rooms for graphs."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
 
 import crfseg
-from crfseg import Features, Gaussian, _device_arrays
-from crfseg._device import Place
+from crfseg import Bilateral, Features, Gaussian, _device_arrays
 from emulated import MODULE, emulated, needs_emulation
-from on_device import Exchanged, OnDevice, values_of
+from on_device import Cupy, Exchanged, OnDevice, values_of
 from test_device import scene
 
 __all__ = ["emulated"]
@@ -85,9 +85,73 @@ class TestExchange:
 
     def test_nothing_is_computed_with_what_is_not_here(self):
         shadow = _device_arrays.open_on_device("f", "x", OnDevice(np.ones((2, 3))))
-        for compute in (lambda: shadow + 1, shadow.max, lambda: shadow == 0):
+        for compute in (
+            lambda: shadow + 1,
+            shadow.max,
+            lambda: shadow == 0,
+            shadow.argmax,
+            shadow.tolist,
+            lambda: shadow.astype(int),
+            lambda: np.count_nonzero(shadow),
+            lambda: np.where(shadow, 1, 0),
+        ):
             with pytest.raises(TypeError, match="on a device"):
                 compute()
+
+
+class TestStreams:
+    pytestmark = with_emulation
+
+    @pytest.fixture
+    def cupy(self, monkeypatch):
+        stands_for = Cupy()
+        monkeypatch.setitem(sys.modules, "cupy", stands_for)
+        return stands_for
+
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        """What is put on which stream, and what waits for what."""
+        made = []
+
+        def recorded(name, function, get):
+            def call(*args):
+                made.append((name, *get(args)))
+                return function(*args)
+
+            monkeypatch.setattr(MODULE, name, call)
+
+        recorded("convert", MODULE.convert, lambda args: args[-2:])
+        recorded("order_after", MODULE.order_after, lambda args: args)
+        recorded("synchronize", MODULE.synchronize, lambda args: args)
+        return made
+
+    def test_cupys_arrays_come_back_as_such(self, cupy, calls):
+        probs, image = scene()
+        refined = crfseg.refine(cupy.ndarray(probs), cupy.ndarray(image))
+        assert type(refined) is cupy.ndarray
+        np.testing.assert_array_equal(
+            refined.values, values_of(crfseg.refine(OnDevice(probs), OnDevice(image)))
+        )
+        assert cupy.alive  # from its pool
+        assert ("order_after", 77, 77, 0) not in calls
+
+    def test_all_of_a_call_is_put_on_the_stream_of_x(self, cupy, calls):
+        probs, image = scene()
+        picture = Exchanged(np.moveaxis(image, -1, 0).copy())
+        term = Bilateral(OnDevice(np.flip(image[..., 0])), 10, 9, 3)
+        terms = [Bilateral(None, 20, 12, 4), term]
+        x = cupy.ndarray(probs)
+        crfseg.refine(x, picture, image_layout="KHW", pairwise=terms)
+        assert [stream for stream, _ in picture.asked] == [77, 77]
+        assert ("order_after", 77, 0, 0) in calls  # OnDevice says that it is made on stream 1
+        assert {call[1:] for call in calls if call[0] == "convert"} == {(0, 77)}
+        assert calls[-1] == ("synchronize", 0)  # other libraries may use their memory again
+
+    def test_nothing_waits_for_one_library_alone(self, cupy, calls):
+        probs, image = scene()
+        crfseg.refine(cupy.ndarray(probs), cupy.ndarray(image))
+        crfseg.refine(cupy.ndarray(probs), image)
+        assert not [call for call in calls if call[0] == "synchronize"]
 
 
 class TestRefused:
@@ -159,11 +223,43 @@ class TestRefused:
         on_device = OnDevice(x)
         assert message(lambda: crfseg.refine_points(on_device, features, sigmas=1.0)) == expected
 
+    def test_masked_misaligned_and_foreign_numbers(self):
+        probs, image = scene()
+
+        class Masked(OnDevice):
+            @property
+            def __cuda_array_interface__(self):
+                return {**super().__cuda_array_interface__, "mask": self}
+
+        with pytest.raises(TypeError, match="masked"):
+            crfseg.refine(Masked(probs), image)
+        odd = np.frombuffer(b"." + probs.tobytes(), np.uint8)[1:].view(np.float32)
+        if odd.ctypes.data % 4 == 0:  # wherever bytes come to lie
+            odd = np.frombuffer(b".." + probs.tobytes(), np.uint8)[2:].view(np.float32)
+        with pytest.raises(ValueError, match="x lies between the addresses"):
+            crfseg.refine(OnDevice(odd.reshape(probs.shape)), image)
+        with pytest.raises(TypeError, match="native byte order"):
+            crfseg.refine(OnDevice(probs.astype(probs.dtype.newbyteorder())), image)
+
+    def test_what_cannot_be_told_apart_is_parted(self):
+        probs, _ = scene()
+        image = np.random.default_rng(2).random((*probs.shape[1:], 10)).astype(np.float32)
+        batch = np.stack([probs] * 4)
+        options = {"bilateral": (10, 0.379, 3), "spatial": None}
+        found = values_of(crfseg.refine(OnDevice(batch), image, **options))
+        alone = values_of(crfseg.refine(OnDevice(probs), image, **options))
+        np.testing.assert_array_equal(found, np.stack([alone] * 4))
+        with pytest.raises(ValueError, match="sigma_rgb is"):
+            crfseg.refine(OnDevice(probs), image, bilateral=(10, 0.01, 3))
+
     def test_what_devices_have_not(self):
         probs, image = scene()
         with pytest.raises(ValueError, match=r"solver.*CPU memory alone"):
             crfseg.refine(OnDevice(probs), image, solver="frank-wolfe")
         terms = [Gaussian(2 + i, 1) for i in range(9)]
+        many = np.full((1100, 4, 4), 1 / 1100, np.float32)
+        with pytest.raises(ValueError, match=r"1100 labels.*at most 1024"):
+            crfseg.refine(OnDevice(many), image[:4, :4])
         with pytest.raises(ValueError, match=r"9 pairwise terms.*at most 8"):
             crfseg.refine(OnDevice(probs), image, pairwise=terms)
 
@@ -173,131 +269,6 @@ class TestRefused:
             crfseg.refine(probs, Exchanged(image))
         with pytest.raises(ValueError, match="features is on device"):
             Features(Exchanged(probs.reshape(4, -1).T), 1.0)
-
-
-class Limited:
-    """Device memory of which there is little."""
-
-    def __init__(self, most):
-        self.most, self.asked = most, []
-
-    def __call__(self, n_bytes):
-        self.asked.append(n_bytes)
-        if n_bytes > self.most:
-            raise MODULE.OutOfDeviceMemory(n_bytes)
-        owned = MODULE.Owned(n_bytes, 0, 0)
-        return owned.address, owned
-
-
-@pytest.fixture
-def place_with(monkeypatch):
-    """Arrays on a device get their memory from this."""
-    shadow = _device_arrays._shadow
-
-    def use(allocate):
-        def with_it(*args):
-            *first, place, owner = args
-            return shadow(*first, Place(place.device, place.stream, allocate), owner)
-
-        monkeypatch.setattr(_device_arrays, "_shadow", with_it)
-
-    return use
-
-
-class TestMemory:
-    pytestmark = with_emulation
-
-    def test_a_batch_is_parted_where_it_does_not_fit(self, place_with):
-        probs, image = scene()
-        batch, images = np.stack([probs] * 5), np.stack([image] * 5)
-        whole = values_of(crfseg.refine(OnDevice(batch), OnDevice(images)))
-        plenty = Limited(2**40)
-        place_with(plenty)
-        np.testing.assert_array_equal(values_of(crfseg.refine(OnDevice(batch), images)), whole)
-        little = Limited(max(plenty.asked) // 2)
-        place_with(little)
-        np.testing.assert_array_equal(values_of(crfseg.refine(OnDevice(batch), images)), whole)
-        assert max(little.asked) > little.most
-
-    def test_too_little_for_one(self, place_with):
-        probs, image = scene()
-        place_with(Limited(1000))
-        with pytest.raises(MemoryError, match=r"ran out of device memory: \d+ bytes"):
-            crfseg.refine(OnDevice(probs), image)
-
-    def test_a_call_that_fails(self, place_with):
-        def fail(_):
-            raise MODULE.DeviceError("cudaMallocAsync: an illegal memory access was encountered")
-
-        probs, image = scene()
-        place_with(fail)
-        with pytest.raises(crfseg.CudaError, match="cudaMallocAsync: an illegal"):
-            crfseg.refine(OnDevice(probs), image)
-
-
-class TestRooms:
-    pytestmark = with_emulation
-
-    def test_the_same_in_a_room(self):
-        probs, image = scene()
-        expected = values_of(crfseg.refine(OnDevice(probs), OnDevice(image)))
-        for room in (crfseg.graphs.Room(5000), crfseg.graphs.Room(2000, max_rows=2600)):
-            with room.held():
-                refined = crfseg.refine(OnDevice(probs), OnDevice(image))
-            room.check()
-            np.testing.assert_allclose(values_of(refined), expected, atol=1e-6)
-
-    @pytest.mark.parametrize("room", [(20, None), (5000, 50)])
-    def test_too_small_a_room(self, room):
-        probs, image = scene()
-        room = crfseg.graphs.Room(*room)
-        with room.held():
-            crfseg.refine(OnDevice(probs), image)
-        with pytest.raises(crfseg.CudaError, match=r"no room for .* expected a larger"):
-            room.check()
-
-    def test_values_are_judged_later(self):
-        probs, image = scene()
-        room = crfseg.graphs.Room(5000)
-        with room.held():
-            crfseg.refine(OnDevice(probs * 2), image)
-        with pytest.raises(crfseg.CudaError, match="replayed with"):
-            room.check()
-        levels = image / np.float32(100)
-        room = crfseg.graphs.Room(5000)
-        with room.held():
-            crfseg.refine(OnDevice(probs), OnDevice(levels))
-        with pytest.raises(crfseg.CudaError, match="replayed with"):
-            room.check()
-
-    def test_a_capture_without_room(self, monkeypatch):
-        monkeypatch.setattr(MODULE, "is_capturing", lambda stream: True)
-        with pytest.raises(crfseg.CudaError, match=r"being captured.*Room"):
-            crfseg.refine(OnDevice(scene()[0]), scene()[1])
-
-    def test_what_is_in_the_hosts_memory(self, monkeypatch):
-        probs, image = scene()
-        features = np.ones((probs[0].size, 2), np.float32)
-        on_device = OnDevice(image)
-        monkeypatch.setattr(MODULE, "is_capturing", lambda stream: True)
-        with crfseg.graphs.Room(500).held():
-            crfseg.refine(OnDevice(probs), on_device)
-            for call in (
-                lambda: crfseg.refine(OnDevice(probs), image),
-                lambda: crfseg.refine(OnDevice(probs.argmax(0)), on_device),
-                lambda: crfseg.refine(OnDevice(probs[0]), on_device, kind="mask"),
-                lambda: crfseg.refine(
-                    OnDevice(probs), on_device, pairwise=[Features(features, 1.0)]
-                ),
-            ):
-                with pytest.raises(crfseg.CudaError, match="a graph cannot hold"):
-                    call()
-
-    def test_what_needs_counting(self):
-        with crfseg.graphs.Room(500).held(), pytest.raises(ValueError, match="accuracy='fine'"):
-            crfseg.refine(OnDevice(scene()[0]), scene()[1], accuracy="fine")
-        with pytest.raises(ValueError, match="max_vertices is 0"):
-            crfseg.graphs.Room(0)
 
 
 class TestAvailability:

@@ -18,6 +18,7 @@ LAYERS = (
     ("_native",),
     ("_device", "graphs"),
     ("_device_arrays",),
+    ("_device_results",),
     ("_containers", "_crew", "_explain", "_memory", "_preset", "_room", "cache", "manifest"),
     ("_published",),
     ("labels", "metrics", "presets"),

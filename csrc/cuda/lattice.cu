@@ -254,6 +254,18 @@ class Lattice::Builder {
   Array<BuildReport> report_;
 };
 
+namespace {
+
+KeyRange too_wide(const Points& points) {
+  int widest = 0;
+  for (int axis = 1; axis < points.dim; ++axis) {
+    if (points.hi[axis] - points.lo[axis] > points.hi[widest] - points.lo[widest]) widest = axis;
+  }
+  return {widest, points.lo[widest], points.hi[widest]};
+}
+
+}  // namespace
+
 Lattice::Lattice(const Points& points, const BuildOptions& options, const Allocate& allocate,
                  Stream stream)
     : fill_(options.fill), passes_(options.passes), n_points_(points.n_items * points.n_points) {
@@ -267,7 +279,8 @@ Lattice::Lattice(const Points& points, const BuildOptions& options, const Alloca
       points.dim, options.passes, static_cast<int>(options.fill.size()), points.lo, points.hi);
   // One bit more than is needed: no key has all bits set.
   const int bits = ranges.total_bits + bits_of(points.n_items - 1) + 1;
-  if (bits > 128) throw Error("the items of a batch cannot be told apart by 128 bits");
+  if (bits > 128 && points.n_items > 1) throw TooManyItems(points.n_items);
+  if (bits > 128) throw too_wide(points);
   has_wide_keys_ = bits > 64;
   if (has_wide_keys_) {
     Builder<WideKey>(points, ranges, options, this, allocate, stream).build();

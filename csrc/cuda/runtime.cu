@@ -46,14 +46,23 @@ Availability availability() {
   return found;
 }
 
-OnDevice::OnDevice(int device) : before_(current_device()) {
-  check(cudaSetDevice(device), "cudaSetDevice");
+OnDevice::OnDevice(int device) : before_(current_device()), device_(device) {
+  if (device_ != before_) check(cudaSetDevice(device_), "cudaSetDevice");
 }
 
-OnDevice::~OnDevice() { cudaSetDevice(before_); }
+OnDevice::~OnDevice() {
+  if (device_ != before_) cudaSetDevice(before_);
+}
+
+int device_of(const void* address) {
+  cudaPointerAttributes found;
+  check(cudaPointerGetAttributes(&found, address), "cudaPointerGetAttributes");
+  return found.device;
+}
 
 Allocate stream_allocator(Stream stream) {
-  return [stream](std::size_t bytes) {
+  const int device = current_device();
+  return [stream, device](std::size_t bytes) {
     void* memory = nullptr;
     const cudaError_t status = cudaMallocAsync(&memory, bytes > 0 ? bytes : 1, native(stream));
     if (status == cudaErrorMemoryAllocation) {
@@ -61,13 +70,20 @@ Allocate stream_allocator(Stream stream) {
       throw OutOfDeviceMemory(bytes);
     }
     check(status, "cudaMallocAsync");
-    return Memory(memory, [stream](void* at) { cudaFreeAsync(at, native(stream)); });
+    return Memory(memory, [stream, device](void* at) {
+      int before = device;
+      cudaGetDevice(&before);
+      if (before != device) cudaSetDevice(device);  // the default stream is that of the current one
+      cudaFreeAsync(at, native(stream));
+      if (before != device) cudaSetDevice(before);
+    });
   };
 }
 
 void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream)),
         "cudaMemcpyAsync");
+  synchronize(stream);
 }
 
 void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream) {
@@ -117,8 +133,9 @@ std::size_t most_shared_bytes() {
 void prepare_launch(const void* kernel, std::size_t shared_bytes) {
   constexpr std::size_t without_asking = 48 << 10;
   if (shared_bytes <= without_asking) return;
+  // The same for all launches: another thread may be launching the kernel with more.
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared_bytes)),
+                             static_cast<int>(most_shared_bytes())),
         "cudaFuncSetAttribute");
 }
 

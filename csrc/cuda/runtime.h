@@ -40,6 +40,13 @@ class OutOfBounds : public Error {
   std::int64_t point;
 };
 
+// The items of a batch and their features take more than the bits of a key.
+class TooManyItems : public Error {
+ public:
+  explicit TooManyItems(std::int64_t n_items)
+      : Error("keys cannot tell " + std::to_string(n_items) + " items apart") {}
+};
+
 // What was to fit into the room that was given did not.
 class NoRoom : public Error {
  public:
@@ -63,15 +70,19 @@ class OnDevice {
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
-  int before_;
+  int before_, device_;
 };
+// Whose memory an address is in.
+int device_of(const void* address);
 
 // Device memory that is given back, in the stream's order, once nobody holds it.
 using Memory = std::shared_ptr<void>;
 // Memory of this many bytes, aligned to 256: from the caller's allocator, or from this one.
 using Allocate = std::function<Memory(std::size_t bytes)>;
+// Of the current device, which it is given back to whatever is current then.
 Allocate stream_allocator(Stream stream);
 
+// What was copied from the host may change or go away at once.
 void copy_to_device(void* to, const void* from, std::size_t bytes, Stream stream);
 // Waits for what was copied.
 void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream);

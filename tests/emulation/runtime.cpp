@@ -12,8 +12,10 @@ namespace cuda {
 
 Availability availability() { return {1, ""}; }
 
-OnDevice::OnDevice(int) : before_(0) {}
+OnDevice::OnDevice(int device) : before_(0), device_(device) {}
 OnDevice::~OnDevice() = default;
+
+int device_of(const void*) { return 0; }
 
 Allocate stream_allocator(Stream) {
   return [](std::size_t bytes) {

@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -24,13 +23,14 @@ using Lengths = std::vector<std::int64_t>;
 class Borrowed {
  public:
   explicit Borrowed(const py::capsule& capsule) {
-    if (std::strcmp(capsule.name(), "dltensor_versioned") == 0) {
+    if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0) {
       auto* managed = capsule.get_pointer<dlpack::Versioned>();
       expect(managed->major == 1, "expected DLPack 1");
       PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
       own(managed);
     } else {
-      expect(std::strcmp(capsule.name(), "dltensor") == 0, "expected an array that nobody took");
+      expect(PyCapsule_IsValid(capsule.ptr(), "dltensor") != 0,
+             "expected an array that nobody took");
       auto* managed = capsule.get_pointer<dlpack::Managed>();
       PyCapsule_SetName(capsule.ptr(), "used_dltensor");
       own(managed);
@@ -204,6 +204,9 @@ void bind_arrays(py::module_& module) {
              py::arg("stream"));
   module.def("download", &download, py::arg("source"), py::arg("values"), py::arg("device"),
              py::arg("stream"));
+  module.def(
+      "device_of", [](Address address) { return cuda::device_of(at<const void>(address)); },
+      py::arg("address"));
   module.def(
       "order_after",
       [](Address later, Address earlier, int device) {

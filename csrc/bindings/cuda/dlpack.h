@@ -8,8 +8,7 @@
 namespace crfseg {
 namespace dlpack {
 
-constexpr std::int32_t cuda_device = 2, cuda_managed = 13;
-constexpr std::uint64_t read_only = 1;  // a flag
+constexpr std::int32_t cuda_device = 2;
 
 struct Device {
   std::int32_t type, index;

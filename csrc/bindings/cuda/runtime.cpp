@@ -19,6 +19,8 @@ void bind_errors(py::module_& module) {
   static const auto& no_memory =
       *new py::exception<cuda::OutOfDeviceMemory>(module, "OutOfDeviceMemory", PyExc_MemoryError);
   static const auto& no_room = *new py::exception<cuda::NoRoom>(module, "NoRoom", error.ptr());
+  static const auto& too_many_items =
+      *new py::exception<cuda::TooManyItems>(module, "TooManyItems", error.ptr());
   static const auto& out_of_bounds =
       *new py::exception<cuda::OutOfBounds>(module, "OutOfBounds", PyExc_ValueError);
   static const auto& key_range = *new py::exception<KeyRange>(module, "KeyRange", PyExc_ValueError);
@@ -31,6 +33,8 @@ void bind_errors(py::module_& module) {
       raise(no_memory, py::make_tuple(e.bytes));
     } catch (const cuda::OutOfBounds& e) {
       raise(out_of_bounds, py::make_tuple(e.point));
+    } catch (const cuda::TooManyItems& e) {
+      raise(too_many_items, py::make_tuple(e.what()));
     } catch (const cuda::NoRoom& e) {
       raise(no_room, py::make_tuple(e.what()));
     } catch (const cuda::DeviceError& e) {
