@@ -25,10 +25,12 @@ if(crfseg_has_nvcc)
   set(CMAKE_CUDA_ARCHITECTURES "${CRFSEG_CUDA_ARCHITECTURES}")
   enable_language(CUDA)
   pybind11_add_module(_cuda NO_EXTRAS
+    csrc/bindings/cuda/arrays.cpp
     csrc/bindings/cuda/module.cpp
     csrc/bindings/cuda/lattice.cpp
     csrc/bindings/cuda/mean_field.cpp
     csrc/bindings/cuda/runtime.cpp
+    csrc/cuda/convert.cu
     csrc/cuda/filter.cu
     csrc/cuda/lattice.cu
     csrc/cuda/mean_field.cu

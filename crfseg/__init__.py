@@ -5,7 +5,8 @@
 ``crfseg.torch``, imported on its own, is the differentiable layer for PyTorch.
 """
 
-from . import cams, labels, presets
+from . import cams, graphs, labels, presets
+from ._fault_device import CudaError
 from ._info import info
 from ._native import core, get_num_threads, set_num_threads
 from .cache import clear_cache, set_cache_limit
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CUSTOMARY",
     "Bilateral",
+    "CudaError",
     "DenseCRF",
     "Error",
     "Features",
@@ -39,6 +41,7 @@ __all__ = [
     "cams",
     "clear_cache",
     "get_num_threads",
+    "graphs",
     "info",
     "labels",
     "presets",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _fault as fault
+from ._device_arrays import Shadow
 
 Restore = Callable[[NDArray[Any]], Any]
 _DLPACK_CPU = 1
@@ -30,6 +31,8 @@ def open_array(where: str, name: str, value: Any) -> tuple[NDArray[Any], Restore
         return _numeric(where, name, value), _unchanged
     if _is_tensor(value):
         return _open_tensor(where, name, value)
+    if isinstance(value, Shadow):
+        return value, _unchanged
     if isinstance(value, np.ma.MaskedArray):
         raise fault.masked_array(where, name)
     return _numeric(where, name, _as_numpy(where, name, value)), _unchanged

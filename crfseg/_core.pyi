@@ -87,6 +87,9 @@ class Lattice:
     def self_response(self, threads: int) -> NDArray[np.float32]:
         """(N,) diagonal of the unnormalised filter matrix."""
 
+def lattice_gain(dim: int, fill: Sequence[int], passes: int) -> float:
+    """``Lattice.gain`` of a lattice that need not be there."""
+
 class Solver:
     """How marginals are updated; mean field is (damping, False, STEPS_FIXED, 1.0, 1.0)."""
 

@@ -16,14 +16,14 @@ Range = tuple[float, float]
 Ranges = Range | tuple[Range, ...]  # one for all channels, or one for each
 
 # Full range of the dtypes that say it themselves; floats are 0..1 by convention.
-_RANGES: dict[np.dtype[Any], Range] = {
+RANGES: dict[np.dtype[Any], Range] = {
     np.dtype(np.uint8): (0.0, 255.0),
     np.dtype(np.uint16): (0.0, 65535.0),
 }
 _FLOAT_RANGE: Range = (0.0, 1.0)
 # Modes of Pillow whose every channel is a colour; I;16 has variants.
 _MODES = frozenset({"RGB", "L", "I", "F"})
-_ROUNDING = 1e-5  # of the range: what interpolation in float32 may overshoot
+ROUNDING = 1e-5  # of the range: what interpolation in float32 may overshoot
 
 
 class Levels(NamedTuple):
@@ -236,8 +236,8 @@ def to_levels(where: str, name: str, array: NDArray[Any], image_range: Ranges | 
     """
     if image_range is not None and isinstance(image_range[0], tuple):
         return _levels_by_channel(where, name, array, image_range)
-    low, high = image_range or _range_of(where, name, array.dtype)
-    if image_range is None and array.dtype in _RANGES:
+    low, high = image_range or range_of(where, name, array.dtype)
+    if image_range is None and array.dtype in RANGES:
         return Levels(np.ascontiguousarray(array), 255.0 / (high - low))
     values = np.ascontiguousarray(array, np.float32)
     _check_values(where, name, values, (low, high), given=image_range is not None)
@@ -258,21 +258,26 @@ def _levels_by_channel(
     return Levels(values - lows, 255.0 / (highs - lows))
 
 
-def _range_of(where: str, name: str, dtype: np.dtype[Any]) -> Range:
+def range_of(where: str, name: str, dtype: np.dtype[Any]) -> Range:
+    """The values that mean levels 0 and 255 where nobody says so.
+
+    Raises:
+        TypeError: if the dtype does not say it.
+    """
     if dtype.kind == "f":
         return _FLOAT_RANGE
-    if dtype not in _RANGES:
+    if dtype not in RANGES:
         raise fault.wrong_dtype(
             where, name, dtype, "uint8, uint16 or float, or image_range=(lo, hi) to scale by"
         )
-    return _RANGES[dtype]
+    return RANGES[dtype]
 
 
 def _check_values(
     where: str, name: str, values: NDArray[np.float32], wanted: Range, *, given: bool
 ) -> None:
     low, high = float(values.min()), float(values.max())  # NaN if there is one
-    slack = _ROUNDING * (wanted[1] - wanted[0])
+    slack = ROUNDING * (wanted[1] - wanted[0])
     if low >= wanted[0] - slack and high <= wanted[1] + slack:
         return
     if not np.isfinite(low) or not np.isfinite(high):

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from ._native import core, get_num_threads, usable_cores
+from ._native import core, get_num_threads, usable_cores, why_no_cuda
 from .cache import holding
 
 
@@ -14,8 +14,8 @@ def info() -> dict[str, Any]:
         A dict with ``version``; ``isa`` (the instruction set in use, forced by ``CRFSEG_ISA``) and
         ``isas`` (those this build and processor offer); ``threads`` (see ``get_num_threads``) and
         ``cores`` (those this process may use); ``cache_limit`` (see ``set_cache_limit``) and
-        ``cache_bytes`` (what is kept now); ``cuda`` (whether this build can use a CUDA device);
-        ``python``, ``numpy`` and ``platform``.
+        ``cache_bytes`` (what is kept now); ``cuda`` (whether CUDA devices can be used here) and
+        ``why_no_cuda`` (None, or what is missing); ``python``, ``numpy`` and ``platform``.
     """
     import platform
 
@@ -23,7 +23,7 @@ def info() -> dict[str, Any]:
 
     from . import __version__
 
-    kept = holding()
+    kept, why_not = holding(), why_no_cuda()
     return {
         "version": __version__,
         "isa": core.isa(),
@@ -32,7 +32,8 @@ def info() -> dict[str, Any]:
         "cores": usable_cores(),
         "cache_limit": kept.limit,
         "cache_bytes": kept.held,
-        "cuda": False,
+        "cuda": why_not is None,
+        "why_no_cuda": why_not,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),

@@ -3,21 +3,29 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from . import _fault_device as fault_device
 from . import _memory as memory
 from ._containers import Restore, requires_gradient
+from ._device import Place
+from ._device_arrays import beside, device_type, is_on_device, open_on_device, to_host
+from ._device_job import DeviceJob
+from ._device_kernels import DeviceKernels
+from ._device_unaries import DeviceUnaries
 from ._image import Images, Ranges
 from ._items import Items
 from ._kernels import Kernels
-from ._results import Result, checked_unsure, form_of
+from ._results import Form, Result, checked_unsure, form_of
 from ._scores import Scores
 from ._unaries import Unaries
 from .compatibility import Compatibility
 from .lattice import ACCURACIES
-from .pairwise import Grid, Term
+from .pairwise import Bilateral, Grid, Term
 from .solvers import FrankWolfe, MeanField, native, rows_kept
 
 
@@ -38,6 +46,39 @@ class Model(NamedTuple):
     n_labels: int | None
 
 
+class OnDevice(NamedTuple):
+    """Where x lies, and its type: None for bfloat16."""
+
+    place: Place
+    x_type: np.dtype[Any] | None
+
+
+def open_call(where: str, x: Any, image: Any, kind: str) -> tuple[OnDevice | None, Any, Any]:
+    """Where x is, and x and what lies beside it as they can be read.
+
+    Labels and masks are read on the host, which looks at their values.
+    """
+    if not is_on_device(x):
+        return None, x, image
+    opened = open_on_device(where, "x", x)
+    place = opened.remote.place
+    is_hard = opened.dtype.kind != "f" or kind == "mask"
+    given = to_host(opened) if is_hard else opened
+    return OnDevice(place, device_type(opened)), given, beside(where, "image", image, place)
+
+
+def beside_call(where: str, device: OnDevice | None, terms: list[Term]) -> list[Term]:
+    """The terms, whose own images may be where x is."""
+    if device is None:
+        return terms
+    return [
+        replace(term, image=beside(where, "Bilateral image", term.image, device.place))
+        if isinstance(term, Bilateral) and term.image is not None
+        else term
+        for term in terms
+    ]
+
+
 def run(
     where: str,
     x: Any,
@@ -50,6 +91,7 @@ def run(
     keep_thin: int,
     model: Model,
     threads: int,
+    device: OnDevice | None = None,
 ) -> Any:
     """The refined segmentation, in the container of ``x``."""
     array, n_items = scores.array, scores.sizes.get("N", 1)
@@ -66,7 +108,7 @@ def run(
     marks = (model.min_confidence, model.ignore_index)
     unsure = checked_unsure(where, *marks, scores, model.returns, unaries.n_labels)
     form = form_of(scores, model.returns, unaries.n_labels, unsure)
-    if n_items == 0:
+    if n_items == 0 and device is None:
         return restore(Result(form, scores, grid, unaries.n_labels).array)
     kernels = Kernels(
         *(where, terms, grid, images.n_channels, unaries.n_labels),
@@ -81,6 +123,12 @@ def run(
             *(where, x, scores, grid, form, kernels, images, scale),
             *(model.iterations, model.tolerance, model.accuracy, model.solver, keep_thin),
         )
+    if device is not None:
+        job = _device_job(
+            *(where, device, scores, grid, unaries, kernels, images, scale, form, model, keep_thin)
+        )
+        n_types = len({image.dtype for image in images.arrays})
+        return job.run(x, device.x_type, n_items, at_once=max(1, n_items if n_types < 2 else 1))
     item_bytes = _item_bytes(grid, unaries, kernels, rows_kept(model.solver))
     result_bytes = form.bytes_of(n_items, grid, unaries.n_labels)
     memory.require(where, _in_words(array, unaries, kernels), item_bytes + result_bytes)
@@ -92,6 +140,31 @@ def run(
         )
         items.refine(n_items, threads, item_bytes)
     return restore(result.array)
+
+
+def _device_job(
+    where: str,
+    device: OnDevice,
+    scores: Scores,
+    grid: Grid,
+    unaries: Unaries,
+    kernels: Kernels,
+    images: Images,
+    scale: Ranges | None,
+    form: Form,
+    model: Model,
+    keep_thin: int,
+) -> DeviceJob:
+    if not isinstance(model.solver, MeanField):
+        raise fault_device.not_there(where, f"solver={model.solver}", "mean field, damped or not")
+    accuracy = ACCURACIES[model.accuracy]
+    return DeviceJob(
+        *(where, device.place, grid, scores, unaries.n_labels),
+        DeviceUnaries(where, device.place, scores, unaries),
+        DeviceKernels(where, device.place, kernels.settled, grid, accuracy, images, scale),
+        *(form, unaries.foreground, model.iterations, model.tolerance, model.solver.damping),
+        keep_thin,
+    )
 
 
 def _item_bytes(grid: Grid, unaries: Unaries, kernels: Kernels, rows: int) -> int:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The native modules: where they are, how many threads they get. Nothing else imports them."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _check as check
 from . import _fault as fault
@@ -20,13 +21,29 @@ except ImportError as error:
         else f"crfseg cannot load its native module ({error}): install it again"
     ) from error
 
+_why_no_module = ""
+if TYPE_CHECKING:
+    from . import _cuda as cuda
+else:
+    try:
+        cuda = importlib.import_module("._cuda", __package__)
+    except ImportError as error:
+        cuda = None
+        _why_no_module = (
+            "crfseg was built without it, as no CUDA compiler (nvcc) was found"
+            if isinstance(error, ModuleNotFoundError)
+            else f"its module cannot be loaded ({error})"
+        )
+
 __all__ = [
     "NORMALIZATIONS",
     "core",
+    "cuda",
     "get_num_threads",
     "set_num_threads",
     "threads_of_call",
     "usable_cores",
+    "why_no_cuda",
 ]
 
 NORMALIZATIONS: Final = {
@@ -38,6 +55,15 @@ NORMALIZATIONS: Final = {
 MOST_THREADS: Final = 1024
 _VARIABLE: Final = "CRFSEG_NUM_THREADS"
 _chosen: int | None = None
+
+
+def why_no_cuda() -> str | None:
+    """None where a CUDA device can be used, else what is missing."""
+    module: Any = cuda
+    if module is None:
+        return _why_no_module
+    n_devices, why = module.availability()
+    return None if n_devices > 0 else why
 
 
 def set_num_threads(threads: int | None) -> None:

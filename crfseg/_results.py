@@ -96,26 +96,28 @@ def form_of(scores: Scores, returns: str, n_labels: int, unsure: Unsure | None) 
     return Form("log-probs" if (scores.kind, returns) == ("logits", "same") else "probs", floating)
 
 
+def laid_out(form: Form, scores: Scores, size: Grid, n_labels: int) -> tuple[str, Grid]:
+    """The layout and shape of the result; a mask may keep its label axis of length 1."""
+    layout = with_label_axis(scores.layout) if form.has_label_axis else scores.layout
+    if not form.has_label_axis and (form.holds == "labels" or not scores.has_mask_axis):
+        layout = layout.replace("C", "")
+    sizes = {"N": scores.sizes.get("N", 1), "C": n_labels if form.has_label_axis else 1}
+    sizes |= dict(zip(scores.grid, size, strict=True))
+    return layout, tuple(sizes[axis] for axis in layout)
+
+
 class Result:
     """The result array, in the caller's layout."""
 
     def __init__(self, form: Form, scores: Scores, size: Grid, n_labels: int) -> None:
-        layout = scores.layout
-        with_labels = with_label_axis(layout)
-        keeps_mask_axis = scores.has_mask_axis and form.holds != "labels"
         sizes = {"N": scores.sizes.get("N", 1), "C": n_labels}
         sizes |= dict(zip(scores.grid, size, strict=True))
         self._form, self._sizes, self._size = form, sizes, size
-        self._one = with_labels.replace("N", "")
-        if form.has_label_axis:
-            self.array = _empty(with_labels, sizes, form.dtype)
-            self._items = batch_first(self.array, with_labels)
-        elif keeps_mask_axis:
-            self.array = _empty(layout, sizes | {"C": 1}, form.dtype)
-            self._items = batch_first(self.array, layout)[:, 0]
-        else:
-            self.array = _empty(layout.replace("C", ""), sizes, form.dtype)
-            self._items = batch_first(self.array, layout.replace("C", ""))
+        self._one = with_label_axis(scores.layout).replace("N", "")
+        layout, shape = laid_out(form, scores, size, n_labels)
+        self.array = np.empty(shape, form.dtype)
+        items = batch_first(self.array, layout)
+        self._items = items if form.has_label_axis or "C" not in layout else items[:, 0]
 
     def writer(self) -> "Writer":
         """What fills it item by item, on one thread."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from . import _explain as explain
 from . import _fault as fault
+from ._device_arrays import Shadow
 from ._image import Images
 from .upsample import Size, alignments
 
@@ -135,6 +136,8 @@ def _refuse_swapped_arguments(where: str, array: NDArray[Any], kind: str, images
     if array.ndim not in (3, 4) or array.size == 0 or not images.arrays:
         return
     item, scores = array[0] if array.ndim == 4 else array, images.arrays[0]
+    if isinstance(item, Shadow) or isinstance(scores, Shadow):
+        return  # values are seen when they are read
     if array.dtype.kind == "f" and scores.dtype.kind == "f":
         suspects = kind != "mask" and explain.are_swapped(item, scores, kind)
     else:

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -192,14 +193,39 @@ class Unaries:
         return _accept
 
     def _lend_labels(self, field: core.MeanField, item: NDArray[Any]) -> None:
+        self._lent, energies = self.hard_labels(item)
+        field.lend_labels(self._lent, *energies)
+
+    def hard_labels(
+        self, items: NDArray[Any]
+    ) -> tuple[NDArray[np.int32], tuple[float, float, float, int]]:
+        """Labels or hard masks in a row, -1 where there is none, and the energies they stand for.
+
+        These are of a point's own label, of others, and of all where there is none; and the label
+        that no point can have, or -1.
+        """
         few = self._rule.constants(self._where)
         if self._scores.kind == "mask":
-            item = item != 0
-        self._lent = item.astype(np.int32).reshape(-1)
+            items = items != 0
+        labels = items.astype(np.int32).reshape(-1)
         if self._rule.ignore_index is not None:
-            self._lent[item.reshape(-1) == self._rule.ignore_index] = -1
+            labels[items.reshape(-1) == self._rule.ignore_index] = -1
         forbidden = -1 if few.forbidden is None else few.forbidden
-        field.lend_labels(self._lent, few.given, few.other, few.unknown, forbidden)
+        return labels, (few.given, few.other, few.unknown, forbidden)
+
+    def of(self, scores: Scores) -> "Unaries":
+        """The same for scores that lie elsewhere."""
+        other = copy(self)
+        other._scores = scores  # noqa: SLF001 - its own kind
+        return other
+
+    def examine(self, i: int) -> None:
+        """Raise for what is wrong with the values of scores, if anything is."""
+        values = float32(self._scores.items[i])
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = float(np.abs(values.sum(0) - 1).max())
+        bad = -1 if np.isfinite(values).all() else 0
+        self._judge(i)((bad, float(values.min()), 0, off, 0))
 
 
 def _looked_at(probs: NDArray[np.float32], held: NDArray[np.float32]) -> Report:

@@ -243,15 +243,25 @@ def build_lattice(
         what = f"a lattice over features of shape {features.shape}"
         raise fault.out_of_memory(where, what) from error
     except core.NonFiniteFeature as error:
-        point, axis, value = error.args
-        name, sigma_name, sigma = axes[axis]
-        if sigma_name is not None and sigma < _TINY:
-            raise fault.sigma_too_small(where, sigma_name, sigma, name, np.inf) from None
-        raise fault.non_finite_feature(where, name, point, value) from None
+        raise non_finite(where, axes, *error.args) from None
     except core.KeyRange as error:
-        axis, low, high = error.args
-        name, sigma_name, sigma = axes[axis]
-        reach = max(-low, high)
-        if sigma_name is None:
-            raise fault.wide_features(where, name, reach) from None
-        raise fault.sigma_too_small(where, sigma_name, sigma, name, reach) from None
+        raise too_wide(where, axes, *error.args) from None
+
+
+def non_finite(
+    where: str, axes: list[FeatureAxis], point: int, axis: int, value: float
+) -> ValueError:
+    """What native code calls ``NonFiniteFeature``, in terms of the caller's axes and sigmas."""
+    name, sigma_name, sigma = axes[axis]
+    if sigma_name is not None and sigma < _TINY:
+        return fault.sigma_too_small(where, sigma_name, sigma, name, np.inf)
+    return fault.non_finite_feature(where, name, point, value)
+
+
+def too_wide(where: str, axes: list[FeatureAxis], axis: int, low: float, high: float) -> ValueError:
+    """What native code calls ``KeyRange``, in terms of the caller's axes and sigmas."""
+    name, sigma_name, sigma = axes[axis]
+    reach = max(-low, high)
+    if sigma_name is None:
+        return fault.wide_features(where, name, reach)
+    return fault.sigma_too_small(where, sigma_name, sigma, name, reach)

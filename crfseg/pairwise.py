@@ -130,8 +130,7 @@ class Bilateral(_Options):
         """(N, d) coordinates and channels of the points, divided by the sigmas of ``axes``."""
         if image is None:
             raise fault.missing_image(where)
-        inverse = inverse_sigmas(where, axes)
-        inverse[len(grid) :] *= np.asarray(image.scale, np.float32)
+        inverse = inverse_sigmas(where, axes, len(grid), image.scale)
         return _grid_features(grid, image.values, inverse)
 
 
@@ -251,12 +250,19 @@ def _one_per_axis(where: str, name: str, sigmas: Sigmas, n: int, axes: str) -> t
     return sigmas
 
 
-def inverse_sigmas(where: str, axes: list[FeatureAxis]) -> NDArray[np.float32]:
-    """1 / sigma of every axis, which float32 must be able to hold."""
+def inverse_sigmas(
+    where: str,
+    axes: list[FeatureAxis],
+    n_positions: int = 0,
+    scale: float | NDArray[np.float32] = 1.0,
+) -> NDArray[np.float32]:
+    """1 / sigma of every axis, which float32 must be able to hold; of channels times ``scale``."""
     worst = min(axes, key=lambda axis: axis.sigma)
     if 1.0 / worst.sigma > _MOST:
         raise fault.sigma_too_small(where, str(worst.sigma_name), worst.sigma, worst.name, np.inf)
-    return np.array([1.0 / axis.sigma for axis in axes], np.float32)
+    inverse = np.array([1.0 / axis.sigma for axis in axes], np.float32)
+    inverse[n_positions:] *= np.asarray(scale, np.float32)
+    return inverse
 
 
 def _grid_features(

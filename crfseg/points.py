@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from . import _check as check
 from . import _fault_grids as fault
 from ._containers import open_array
+from ._device_arrays import is_on_device, open_on_device, to_host
 from ._image import Images
-from ._job import Model, run
+from ._job import Model, open_call, run
 from ._native import NORMALIZATIONS, threads_of_call
 from ._results import RETURNS
 from ._scores import KINDS, SOFT_KINDS, Scores, checked, settle_kind
@@ -101,12 +102,14 @@ def refine_points(
     )
     n_threads = threads_of_call(_WHERE, threads)
     follow_environment(_WHERE)
-    terms = _terms(features, sigmas, weight)
-    array, restore = open_array(_WHERE, "x", x)
+    device, opened, _ = open_call(_WHERE, x, None, kind)
+    terms = _terms(features if device is None else _fetched(_WHERE, features), sigmas, weight)
+    array, restore = open_array(_WHERE, "x", opened)
     scores = _read(array, kind, terms)
     n_points = scores.sizes["P"]
     return run(
-        *(_WHERE, x, restore, scores, (n_points,), _NO_IMAGES, None, terms, 0, model, n_threads)
+        *(_WHERE, x, restore, scores, (n_points,), _NO_IMAGES, None, terms, 0, model, n_threads),
+        device,
     )
 
 
@@ -125,6 +128,13 @@ def _terms(features: Any, sigmas: Any, weight: Any) -> list[Features]:
     found = check.sigmas(_WHERE, "sigmas", sigmas)
     strength = 1.0 if weight is None else check.non_negative(_WHERE, "weight", weight)
     return [Features(features, found, strength)]
+
+
+def _fetched(where: str, features: Any) -> Any:
+    """Features in the host's memory, which looks at their bounds."""
+    if not is_on_device(features):
+        return features
+    return to_host(open_on_device(where, "features", features))
 
 
 def _read(array: NDArray[Any], kind: str, terms: list[Features]) -> Scores:

@@ -9,7 +9,7 @@ from . import _fault as fault
 from . import _fault_grids as fault_grids
 from ._containers import open_array
 from ._image import Images, Ranges, checked_range, open_images, open_laid_images, prepared
-from ._job import Model, run
+from ._job import Model, beside_call, open_call, run
 from ._native import NORMALIZATIONS, threads_of_call
 from ._preset import Preset
 from ._results import RETURNS
@@ -208,13 +208,14 @@ def refine(
     value_range = checked_range(_WHERE, image_range)
     scale = check.positive(_WHERE, "scale", scale)
     spacing = checked_spacing(_WHERE, spacing)
-    array, restore = open_array(_WHERE, "x", x)
+    device, opened, image = open_call(_WHERE, x, image, kind)
+    array, restore = open_array(_WHERE, "x", opened)
     axes = read_axes(_WHERE, array, kind, layout, image, image_layout, spacing)
     if axes.is_volume:
         side = 0 if keep_thin == "auto" else side
         spatial = _VOLUME_SPATIAL if spatial is _SPATIAL else spatial
         bilateral = _VOLUME_BILATERAL if bilateral is _BILATERAL else bilateral
-    terms = _terms(spatial, bilateral, pairwise, scale)
+    terms = beside_call(_WHERE, device, _terms(spatial, bilateral, pairwise, scale))
     if image is None and any(isinstance(one, Bilateral) and one.image is None for one in terms):
         raise fault.missing_image(_WHERE)
 
@@ -248,7 +249,7 @@ def refine(
     )
     return run(
         *(_WHERE, x, restore, scores, size, images, value_range, with_spacing(terms, spacing)),
-        *(side, model, n_threads),
+        *(side, model, n_threads, device),
     )
 
 

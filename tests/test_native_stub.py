@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""crfseg/_core.pyi against the compiled module: same names, parameters, types and results."""
+"""The stubs of native modules against what is compiled: names, parameters, types and results."""
 
 import ast
-import builtins
 import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import emulated
 from crfseg import _core
 
-STUB = ast.parse(
-    (Path(__file__).resolve().parent.parent / "crfseg" / "_core.pyi").read_text(encoding="utf-8")
-)
-CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
-FUNCTIONS = {node.name: node for node in STUB.body if isinstance(node, ast.FunctionDef)}
-CONSTANTS = {node.target.id: node for node in STUB.body if isinstance(node, ast.AnnAssign)}
+PACKAGE = Path(__file__).resolve().parent.parent / "crfseg"
 
 
 def members(cls):
@@ -27,16 +22,41 @@ def is_property(function):
     return any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
 
 
-CALLABLES = [(name, getattr(_core, name, None), node) for name, node in FUNCTIONS.items()] + [
-    (f"{name}.{member}", getattr(getattr(_core, name, None), member, None), node)
-    for name, cls in CLASSES.items()
-    for member, node in members(cls).items()
-    if not is_property(node)
-]
+class Twin:
+    """A stub and the module that it speaks of."""
+
+    def __init__(self, name, module):
+        self.name, self.module = name, module
+        body = ast.parse((PACKAGE / f"{name}.pyi").read_text(encoding="utf-8")).body
+        self.classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+        self.functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+        self.constants = {node.target.id: node for node in body if isinstance(node, ast.AnnAssign)}
+
+    def callables(self):
+        """(what to call it, the compiled function or None, its stub)"""
+        module = self.module
+        yield from ((name, getattr(module, name, None), f) for name, f in self.functions.items())
+        for name, member, node in self.members():
+            if not is_property(node):
+                compiled = getattr(getattr(module, name, None), member, None)
+                yield f"{self.name}.{name}.{member}", compiled, node
+
+    def members(self):
+        """(class, member, its stub)"""
+        for name, cls in self.classes.items():
+            for member, node in members(cls).items():
+                yield name, member, node
+
+
+# Of the module for devices, its emulation has the same bindings.
+TWINS = [Twin("_core", _core)]
+if emulated.MODULE is not None:
+    TWINS.append(Twin("_cuda", emulated.MODULE))
+CALLABLES = [one for twin in TWINS for one in twin.callables()]
 PROPERTIES = [
-    (name, member, node)
-    for name, cls in CLASSES.items()
-    for member, node in members(cls).items()
+    (getattr(twin.module, cls), member, node)
+    for twin in TWINS
+    for cls, member, node in twin.members()
     if is_property(node)
 ]
 
@@ -70,7 +90,8 @@ def meaning(annotation):
         (r"numpy\.ndarray", r"NDArray[Any]"),
         (r"typing\.Annotated\[numpy\.typing\.ArrayLike, numpy\.(\w+)\]", r"NDArray[np.\1]"),
         (r"numpy\.typing\.NDArray\[numpy\.(\w+)\]", r"NDArray[np.\1]"),
-        (r"(crfseg\._core|collections\.abc)\.", ""),
+        (r"typing_extensions\.CapsuleType", "Any"),
+        (r"(crfseg\._core|_cuda|collections\.abc)\.", ""),
     ):
         text = re.sub(pattern, spelling, text)
     return text
@@ -80,40 +101,49 @@ def public(names):
     return {name for name in names if not name.startswith("_")}
 
 
-def test_module_and_stub_have_the_same_names():
-    assert public(vars(_core)) == CLASSES.keys() | FUNCTIONS.keys() | CONSTANTS.keys()
+@emulated.needs_emulation
+def test_both_modules_are_here():
+    assert [twin.name for twin in TWINS] == ["_core", "_cuda"]
 
 
-@pytest.mark.parametrize("name", CONSTANTS)
-def test_constants_have_the_declared_type(name):
-    declared = CONSTANTS[name].annotation
-    assert ast.unparse(declared) == "Final[int]", "teach this test the new type"
-    assert type(getattr(_core, name)) is int
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
+def test_module_and_stub_have_the_same_names(twin):
+    declared = twin.classes.keys() | twin.functions.keys() | twin.constants.keys()
+    assert public(vars(twin.module)) == declared
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
+def test_constants_have_the_declared_type(twin):
+    assert twin.constants
+    for name, node in twin.constants.items():
+        assert ast.unparse(node.annotation) == "Final[int]", "teach this test the new type"
+        assert type(getattr(twin.module, name)) is int
 
 
 def test_constants_of_a_family_differ():
     for family in ("NORMALIZATION_", "UNARY_", "FEATURES_"):
-        values = [getattr(_core, name) for name in CONSTANTS if name.startswith(family)]
+        values = [getattr(_core, name) for name in TWINS[0].constants if name.startswith(family)]
         assert len(values) > 1
         assert len(set(values)) == len(values)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_classes_have_the_same_members_and_bases(name):
-    compiled = getattr(_core, name)
-    bases = tuple(getattr(builtins, base.id) for base in CLASSES[name].bases)
-    if bases:
-        assert compiled.__bases__ == bases
-        return
-    declared = members(CLASSES[name])
-    assert public(vars(compiled)) == public(declared)
-    for member, node in declared.items():
-        assert isinstance(inspect.getattr_static(compiled, member), property) == is_property(node)
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
+def test_classes_have_the_same_members_and_bases(twin):
+    for name, cls in twin.classes.items():
+        compiled = getattr(twin.module, name)
+        if cls.bases:
+            assert [base.__name__ for base in compiled.__bases__] == [b.id for b in cls.bases]
+            continue
+        declared = members(cls)
+        assert public(vars(compiled)) == public(declared)
+        for member, node in declared.items():
+            static = inspect.getattr_static(compiled, member)
+            assert isinstance(static, property) == is_property(node)
 
 
 @pytest.mark.parametrize(("name", "function", "stub"), CALLABLES, ids=[c[0] for c in CALLABLES])
 def test_parameters_and_results_agree(name, function, stub):
-    assert function is not None, f"_core has no {name}"
+    assert function is not None, f"the module has no {name}"
     compiled = compiled_signature(function)
     assert parameters(compiled) == parameters(stub)
     assert meaning(compiled.returns) == meaning(stub.returns)
@@ -121,7 +151,7 @@ def test_parameters_and_results_agree(name, function, stub):
 
 @pytest.mark.parametrize(("cls", "member", "stub"), PROPERTIES, ids=[p[1] for p in PROPERTIES])
 def test_properties_are_read_only_and_of_the_declared_type(cls, member, stub):
-    compiled = inspect.getattr_static(getattr(_core, cls), member)
+    compiled = inspect.getattr_static(cls, member)
     assert compiled.fset is None
     line = compiled.fget.__doc__.splitlines()[0]
     assert line.rpartition("-> ")[2] == ast.unparse(stub.returns)

@@ -130,6 +130,15 @@ void bind_lattice(py::module_& module) {
            py::arg("threads"))
       .def("normalizer", &normalizer, py::arg("threads"))
       .def("self_response", &diagonal, py::arg("threads"));
+  module.def(
+      "lattice_gain",
+      [](int dim, const std::vector<int>& fill, int passes) {
+        expect(dim >= 1 && dim <= 16 && passes >= 1 && passes <= max_passes,
+               "expected 1 to 16 features and passes from 1 to 8");
+        const py::gil_scoped_release release;
+        return lattice_gain(dim, fill, passes);
+      },
+      py::arg("dim"), py::arg("fill"), py::arg("passes"));
 }
 
 }  // namespace bindings

@@ -65,11 +65,17 @@ CRFSEG_DEVICE bool load_features(const Points& points, std::int64_t item, std::i
     CRFSEG_UNROLL
     for (int axis = 0; axis < dim; ++axis) feature[axis] = points.features[at * dim + axis];
   } else {
-    feature[0] = static_cast<float>(point % points.width) * points.inverse_sigmas[0];
-    feature[1] = static_cast<float>(point / points.width) * points.inverse_sigmas[1];
+    const std::int64_t row = point / points.width;
+    const std::int64_t height = points.height > 0 ? points.height : points.n_points;
+    const float position[3] = {static_cast<float>(point % points.width),
+                               static_cast<float>(row % height), static_cast<float>(row / height)};
+    const int n_positions = points.height > 0 ? 3 : 2;
     CRFSEG_UNROLL
-    for (int axis = 2; axis < dim; ++axis) {
-      feature[axis] = channel(points, at * (dim - 2) + axis - 2) * points.inverse_sigmas[axis];
+    for (int axis = 0; axis < dim; ++axis) {
+      const float value = axis < 3 && axis < n_positions
+                              ? position[axis]
+                              : channel(points, at * points.n_channels + axis - n_positions);
+      feature[axis] = value * points.inverse_sigmas[axis];
     }
   }
   bool within = true;

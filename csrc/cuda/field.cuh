@@ -45,7 +45,7 @@ CRFSEG_KERNEL read_labels(CRFSEG_CONSTANT Tiling tiling, const std::int32_t* lab
 // The natural parameters that damping starts from, where Q was given: its logarithm.
 CRFSEG_KERNEL log_marginals(std::int64_t n, const float* q, float* z) {
   for (std::int64_t i = grid_first(); i < n; i += grid_stride()) {
-    z[i] = logf(fmaxf(q[i], 1.17549435e-38F));
+    z[i] = logf(fmaxf(q[i], least_normal));
   }
 }
 
@@ -141,10 +141,14 @@ CRFSEG_DEVICE void write_point(const FieldPass& pass, std::int64_t item, std::in
                                const float* row) {
   int best = 0;
   for (int label = 0; label < pass.n_labels; ++label) {
-    if (pass.out) store_marginal(pass.out, pass.out.place(item, label, point), row[label]);
+    if (pass.out && label >= pass.out.first_label) {
+      const float value = pass.out.are_logs ? logf(fmaxf(row[label], least_normal)) : row[label];
+      store_marginal(pass.out, pass.out.place(item, label - pass.out.first_label, point), value);
+    }
     if (row[label] > row[best]) best = label;
   }
-  pass.labels.store(item * pass.tiling.n_points + point, best);
+  const bool is_sure = row[best] >= pass.labels.least;
+  pass.labels.store(item * pass.tiling.n_points + point, is_sure ? best : pass.labels.mark);
 }
 
 // What becomes of the logits of a tile's slots.

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "cuda/constants.cuh"
 #include "cuda/field.cuh"
 #include "cuda/grid.h"
 #include "cuda/storage.h"
@@ -22,7 +23,7 @@ namespace cuda {
 inline Array<float> to_device(const std::vector<float>& values, const Allocate& allocate,
                               Stream stream) {
   Array<float> array(static_cast<std::int64_t>(values.size()), allocate);
-  copy_to_device(array.data(), values.data(), values.size() * sizeof(float), stream);
+  write_constants(values, array.data(), stream);
   return array;
 }
 
@@ -70,7 +71,6 @@ class MeanField::Term {
     }
     factor_ = to_device(factors, allocate, stream);
     if (exclude_self) find_self(allocate, stream);
-    synchronize_copies(stream);
   }
 
   void exchange(const std::uint32_t* skip, Stream stream) {
@@ -123,11 +123,6 @@ class MeanField::Term {
   }
 
  private:
-  // What was copied from the host's memory is there.
-  static void synchronize_copies(Stream stream) {
-    if (!is_capturing(stream)) synchronize(stream);
-  }
-
   static double sum(const float* values, std::int64_t n, const Allocate& allocate, Stream stream) {
     const Array<double> total(1, allocate);
     CRFSEG_LAUNCH(add_up<float>, 1, block_threads, double_per_thread, stream, n, values,

@@ -25,7 +25,8 @@ namespace cuda {
 constexpr std::uint32_t no_vertex = 0xFFFFFFFFU;
 constexpr std::uint32_t run_length = 32;  // rows that are summed one after the other
 
-// Points of a batch, in device memory: rows of features, or pixels of images.
+// Points of a batch, in device memory: rows of features, or pixels, or the voxels of volumes, which
+// are tiled as if their slices lay below each other in an image.
 struct Points {
   std::int64_t n_items = 1, n_points = 0;  // n_points: of an item
   int dim = 0;
@@ -33,7 +34,8 @@ struct Points {
   const void* channels = nullptr;   // (n_items, n_points, n_channels)
   ChannelType type = ChannelType::float32;
   int n_channels = 0;
-  std::int64_t width = 0;  // of images
+  std::int64_t width = 0;   // of images, and of the slices of volumes
+  std::int64_t height = 0;  // of slices; 0: the pixels of images have no z
   float inverse_sigmas[permutohedral::max_dim] = {};
   // Between which features lie. Values beyond are taken for the bound, and reported.
   float lo[permutohedral::max_dim] = {}, hi[permutohedral::max_dim] = {};

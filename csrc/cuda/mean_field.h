@@ -42,7 +42,7 @@ constexpr int most_labels = 1024;
 struct UnaryFindings {
   bool is_bad = false;  // a value that is not allowed; or a point whose labels all are forbidden
   float low = 0.0F;     // the lowest value
-  float off = 0.0F;     // probabilities: the largest |sum over labels - 1|
+  float off = 0.0F;     // probabilities and logits: the largest |sum over labels - 1|
 };
 
 struct FieldPass;

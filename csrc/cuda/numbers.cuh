@@ -10,6 +10,7 @@ namespace cuda {
 
 constexpr float log_zero = -1e30F;  // the logarithm of a forbidden label, and of padding
 constexpr float largest_float = 3.402823466e38F;
+constexpr float least_normal = 1.17549435e-38F;
 
 // The sum of what the threads of a block give, in their order, to thread 0. `room` has an element
 // per thread.

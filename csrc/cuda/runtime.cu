@@ -89,6 +89,17 @@ void synchronize(Stream stream) {
   check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
 }
 
+void order_after(Stream later, Stream earlier) {
+  if (later == earlier) return;
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  const cudaError_t recorded = cudaEventRecord(event, native(earlier));
+  const cudaError_t waits =
+      recorded == cudaSuccess ? cudaStreamWaitEvent(native(later), event, 0) : recorded;
+  cudaEventDestroy(event);  // once it has come to pass
+  check(waits, recorded == cudaSuccess ? "cudaStreamWaitEvent" : "cudaEventRecord");
+}
+
 bool is_capturing(Stream stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(native(stream), &status), "cudaStreamIsCapturing");

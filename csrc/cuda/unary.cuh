@@ -130,7 +130,7 @@ CRFSEG_DEVICE void look_at(float value, UnaryKind kind, PointFindings* found) {
 CRFSEG_DEVICE void note(const PointFindings& found, UnaryKind kind, UnaryReportBits* report) {
   if (found.is_bad || !found.is_possible) atomic_max(&report->is_bad, 1U);
   atomic_max(&report->inverse_low, ~ordered(found.low));
-  if (kind != UnaryKind::probabilities) return;
+  if (kind == UnaryKind::energies || kind == UnaryKind::foreground) return;
   atomic_max(&report->off, ordered(fabsf(found.total - 1.0F)));
 }
 

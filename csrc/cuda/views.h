@@ -61,7 +61,16 @@ struct FloatBatch {
 };
 
 using ScoreView = FloatBatch<const void>;
-using MarginalView = FloatBatch<void>;
+
+// Where marginals go: those of labels from one on, or their logarithms.
+struct MarginalView : FloatBatch<void> {
+  using FloatBatch<void>::FloatBatch;
+  MarginalView() = default;
+  MarginalView(const FloatBatch<void>& of) : FloatBatch<void>(of) {}
+
+  int first_label = 0;
+  bool are_logs = false;
+};
 
 CRFSEG_HD void store_marginal(const MarginalView& view, std::int64_t at, float value) {
   switch (view.type) {
@@ -76,10 +85,13 @@ CRFSEG_HD void store_marginal(const MarginalView& view, std::int64_t at, float v
   }
 }
 
-// Where labels (n_items, n_points) go, of 32 or 8 bits; or nowhere.
+// Where labels (n_items, n_points) go, of 32 or 8 bits; or nowhere. Those whose marginal is below
+// `least` are marked.
 struct LabelTarget {
   std::int32_t* wide = nullptr;
   std::uint8_t* narrow = nullptr;
+  float least = 0.0F;
+  int mark = 0;
 
   LabelTarget(std::nullptr_t = nullptr) {}
   LabelTarget(std::int32_t* labels) : wide(labels) {}

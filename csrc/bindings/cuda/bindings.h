@@ -31,6 +31,8 @@ T* at(Address address) {
 
 inline cuda::Stream stream_of(Address stream) { return reinterpret_cast<void*>(stream); }
 
+void bind_arrays(py::module_& module);
+
 // Memory from the caller's allocator, or the device's own where there is none.
 cuda::Allocate allocate_by(const std::optional<Allocator>& allocator, cuda::Stream stream);
 

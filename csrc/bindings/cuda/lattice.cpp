@@ -49,19 +49,22 @@ std::shared_ptr<cuda::Lattice> of_features(
 
 std::shared_ptr<cuda::Lattice> of_pixels(Address channels, int channel_type, int n_channels,
                                          std::int64_t n_items, std::int64_t height,
-                                         std::int64_t width, const ContiguousFloats& inverse_sigmas,
+                                         std::int64_t width, std::int64_t depth,
+                                         const ContiguousFloats& inverse_sigmas,
                                          const ContiguousFloats& lo, const ContiguousFloats& hi,
                                          int side, std::vector<int> fill, int passes,
                                          std::int64_t max_bytes, std::int64_t room_for_rows,
                                          std::int64_t room_for_vertices, int device, Address stream,
                                          const std::optional<Allocator>& allocator) {
   expect(channel_type >= 0 && channel_type <= 2, "unknown type of channels");
-  expect(inverse_sigmas.size() == 2 + n_channels && n_channels <= 14,
+  const int n_positions = depth > 0 ? 3 : 2;
+  expect(inverse_sigmas.size() == n_positions + n_channels && inverse_sigmas.size() <= 16,
          "expected one sigma per feature, 2 to 16");
   cuda::Points points;
   points.n_items = n_items;
-  points.n_points = height * width;
-  points.dim = 2 + n_channels;
+  points.n_points = height * width * (depth > 0 ? depth : 1);
+  points.height = depth > 0 ? height : 0;
+  points.dim = n_positions + n_channels;
   points.channels = at<const void>(channels);
   points.type = static_cast<ChannelType>(channel_type);
   points.n_channels = n_channels;
@@ -108,7 +111,7 @@ void bind_lattice(py::module_& module) {
                   py::arg("device"), py::arg("stream"), py::arg("allocate").none(true))
       .def_static("of_pixels", &of_pixels, py::arg("channels"), py::arg("channel_type"),
                   py::arg("n_channels"), py::arg("n_items"), py::arg("height"), py::arg("width"),
-                  py::arg("inverse_sigmas"), py::arg("lo"), py::arg("hi"), py::arg("side"),
+                  py::arg("depth"), py::arg("inverse_sigmas"), py::arg("lo"), py::arg("hi"), py::arg("side"),
                   py::arg("fill"), py::arg("passes"), py::arg("max_bytes"),
                   py::arg("room_for_rows"), py::arg("room_for_vertices"), py::arg("device"),
                   py::arg("stream"), py::arg("allocate").none(true))

@@ -94,12 +94,16 @@ class Field {
   }
 
   void infer(const std::optional<Strided>& start, int iterations, float tolerance, float damping,
-             bool trace, const std::optional<Typed>& out, const std::optional<Address>& labels,
-             bool narrow_labels) {
-    const cuda::MarginalView marginals = floats_of<void>(out);
+             bool trace, const std::optional<Typed>& out, int first_label, bool are_logs,
+             const std::optional<Address>& labels, bool narrow_labels, float least, int mark) {
+    cuda::MarginalView marginals = floats_of<void>(out);
+    marginals.first_label = first_label;
+    marginals.are_logs = are_logs;
     cuda::LabelTarget target;
     if (labels && narrow_labels) target = at<std::uint8_t>(*labels);
     if (labels && !narrow_labels) target = at<std::int32_t>(*labels);
+    target.least = least;
+    target.mark = mark;
     on_device([&] {
       field_->infer(view_of(start), {iterations, tolerance, damping, trace}, marginals, target);
     });
@@ -169,7 +173,8 @@ void bind_mean_field(py::module_& module) {
            py::arg("exclude_self"))
       .def("infer", &Field::infer, py::arg("start").none(true), py::arg("iterations"),
            py::arg("tolerance"), py::arg("damping"), py::arg("trace"), py::arg("out").none(true),
-           py::arg("labels").none(true), py::arg("narrow_labels"))
+           py::arg("first_label"), py::arg("are_logs"), py::arg("labels").none(true),
+           py::arg("narrow_labels"), py::arg("least"), py::arg("mark"))
       .def("outcome", &Field::outcome)
       .def("free_energy", &Field::free_energy, py::arg("q"))
       .def("expected_energy", &Field::expected_energy, py::arg("q"))

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Where work on a CUDA device goes, memory for it, and its errors in the caller's words."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from . import _fault_device as fault
+from . import _native as native
+
+Allocate = Callable[[int], tuple[int, object]]
+
+
+class Memory(NamedTuple):
+    """Device memory for as long as its owner lives."""
+
+    address: int
+    owner: object
+
+
+class Place(NamedTuple):
+    """A device, the stream that everything is put on, and what gives memory in its order."""
+
+    device: int
+    stream: int
+    allocate: Allocate | None
+    """From a number of bytes to an address and its owner; None: the device's own."""
+
+    def memory(self, n_bytes: int) -> Memory:
+        """So many bytes, at least one."""
+        n_bytes = max(n_bytes, 1)
+        if self.allocate is not None:
+            return Memory(*self.allocate(n_bytes))
+        owned = native.cuda.Owned(n_bytes, self.device, self.stream)
+        return Memory(owned.address, owned)
+
+
+def require(where: str) -> None:
+    """Raise unless a CUDA device can be used."""
+    why_not = native.why_no_cuda()
+    if why_not is not None:
+        raise fault.cannot_use(where, why_not)
+
+
+@contextmanager
+def explained(where: str, what: str) -> Iterator[None]:
+    """Turn errors of the device into sentences about ``what``."""
+    cuda = native.cuda
+    try:
+        yield
+    except cuda.OutOfDeviceMemory as error:
+        raise fault.out_of_memory(where, what, error.args[0]) from error
+    except cuda.NoRoom as error:
+        raise fault.no_room(where, error) from error
+    except cuda.DeviceError as error:
+        raise fault.failed(where, error) from error

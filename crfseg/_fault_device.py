@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What goes wrong on CUDA devices, in words. Each function makes an exception for the caller."""
+
+from ._check import invalid
+
+
+class CudaError(RuntimeError):
+    """CUDA cannot be used, or a call of its runtime failed; the sentence names the call."""
+
+
+def cannot_use(where: str, why: str) -> CudaError:
+    """An array lies on a device, and nothing here can work with it."""
+    return CudaError(
+        f"[{where}] x is on a CUDA device, but CUDA cannot be used: {why}; "
+        "expected x in CPU memory (x.cpu() copies a tensor)"
+    )
+
+
+def failed(where: str, error: Exception) -> CudaError:
+    """A call of the CUDA runtime that failed."""
+    return CudaError(f"[{where}] {error}")
+
+
+def out_of_memory(where: str, what: str, asked: int) -> MemoryError:
+    """The device gave less than was asked of it."""
+    return MemoryError(
+        f"[{where}] {what} ran out of device memory: {asked} bytes "
+        f"({asked / 2**30:.2f} GiB) were asked for; expected fewer points, labels or images at once"
+    )
+
+
+def other_device(where: str, name: str, found: int, expected: int) -> ValueError:
+    """Two arrays of a call on two devices."""
+    return invalid(
+        where, f"{name} is on device cuda:{found}; expected it on cuda:{expected}, where x is"
+    )
+
+
+def odd_strides(where: str, name: str) -> ValueError:
+    """Steps between elements that are no multiple of their size."""
+    return invalid(where, f"{name} has strides of parts of elements; expected whole elements")
+
+
+def not_there(where: str, found: str, expected: str) -> ValueError:
+    """An option that the CPU has and devices have not."""
+    return invalid(
+        where, f"{found} is for arrays in CPU memory alone; expected {expected}, or x.cpu()"
+    )
+
+
+def bare_capture(where: str) -> CudaError:
+    """The capture of a graph, in which nothing can be waited for."""
+    return CudaError(
+        f"[{where}] the stream is being captured into a CUDA graph, in which nothing can be "
+        "counted; expected the call inside `with crfseg.graphs.Room(max_vertices=...).held():`"
+    )
+
+
+def no_room(where: str, error: Exception) -> CudaError:
+    """A graph whose lattices outgrew their room."""
+    return CudaError(f"[{where}] {error}; expected a larger max_vertices or max_rows")
+
+
+def bad_in_graph(where: str) -> CudaError:
+    """Values in a replayed graph that a call would have refused."""
+    return CudaError(
+        f"[{where}] the graph was replayed with an image or scores whose values are out of range "
+        "or not finite; expected values like those it was captured with"
+    )
