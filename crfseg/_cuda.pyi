@@ -151,6 +151,8 @@ class Lattice:
 class MeanField:
     """Of a batch. Arrays: (address, type, item, label, point strides); types: 0 float32, 1 float16,
     2 bfloat16; those of float32 alone go without their type.
+    storage: the type of rows, float32 or float16 (csrc/cuda/storage.h says what that asks for);
+    Error where float16 will not do, here, in add_kernel and in set_labels.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class MeanField:
         width: int,
         side: int,
         n_labels: int,
+        storage: int,
         device: int,
         stream: int,
         allocate: Callable[[int], tuple[int, object]] | None,

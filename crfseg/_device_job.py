@@ -111,9 +111,8 @@ class DeviceJob(NamedTuple):
 
     def _infer(self, target: _Target, first: int, n: int) -> None:
         width = self.grid[-1] if len(self.grid) > 1 else 0
-        field = native.cuda.MeanField(
-            *(n, math.prod(self.grid), width, self.kernels.side, self.n_labels, *self.place)
-        )
+        tiles = (n, math.prod(self.grid), width, self.kernels.side)
+        field = native.cuda.MeanField(*tiles, self.n_labels, FLOATS[_FLOAT32], *self.place)
         given = self.unaries.load(field, first, n, self.grid)
         if self.keep_thin:
             field.hold_thin(self.keep_thin, TRUST)
