@@ -64,7 +64,7 @@ def name_of(symbol: str) -> str | None:
 
 
 def arguments_of(rest: str) -> str:
-    """The template arguments, numbers and types of keys and rows, that a mangled name goes on with."""
+    """The template arguments, numbers and types of ours, that a mangled name goes on with."""
     if not (found := re.match(rf"I((?:{ARGUMENT})+)E", rest)):
         return ""
     parts = re.findall(ARGUMENT, found[1])

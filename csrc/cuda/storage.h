@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT
 // What rows in the device's memory may be stored as, where inference is asked to: halves. They are
-// half the bytes, and bytes are what its time goes into; sums, the softmax and the tile that a
+// half the bytes, and bytes are what its time goes into. Sums, the softmax and the tile that a
 // block works on stay float32, and so do weights, marginals that are kept and natural parameters.
 //
-// Halves have 11 bits and end at 65,504, with steps of 2^-24 at the least; a vertex may collect the
+// Halves have 11 bits, steps of 2^-24 at the least, and end at 65,504; a vertex may collect the
 // mass of all points. But how much that can be is known beforehand, and divided by a power of two
-// close to it, sums of Q lie in what halves hold: at a vertex the labels share what its points
-// bring, the blur takes means, and a matrix of couplings is divided by its largest entry. What is
+// close to it, sums of Q lie in what halves hold: at a vertex labels share what its points bring,
+// the blur takes means, and a matrix that mixes labels is divided by its largest entry. What is
 // below 2^-40 of the largest sum gets lost. A message feels that in proportion to how its point
-// scales what it reads, which is bounded as well; where it could be more than 2^-8 of the kernel's
-// weight, halves are refused: with normalisation none or after, beyond some ten million points.
-//
-// bfloat16 holds all of that by itself, but has 8 bits: after the roundings of an iteration, Q of
-// undecided points is off by hundredths. It is refused.
+// scales what it reads, of which there is a bound as well; where that could be more than 2^-8 of a
+// kernel's weight, halves are refused. Of five features these are, with normalisation after, 11
+// million points.
 //
 // Log-unaries count from about their point's highest: logits and energies exactly, probabilities
-// and labels as they come, and labels whose energies all are far from 0 are refused. A label that
+// and labels as they come, and labels whose energies are all far from 0 are refused. A label that
 // is forbidden is -infinity; one of more than 65,504 above the lowest counts as of 65,504.
+//
+// Q differs from float32's by up to 2e-3, energies by 1e-3 (tests/emulation/storage.cpp). bfloat16
+// needs none of this care, but has 8 bits: there Q differs by up to 2e-2, and where it is about to
+// tip over, it may tip to the other side. It is refused.
 #pragma once
 
 #include <algorithm>
