@@ -6,6 +6,10 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && exit; done)
 WERROR ?= OFF
+# Whether crfseg._cuda is built, and for what: 75-virtual is compiled for a device when it is first
+# loaded there; `native` is for this machine's, empty for all, as in a release.
+CUDA ?= AUTO
+CUDA_ARCHITECTURES ?= 75-virtual
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 INSTRUCTIONS_ARGS ?=
@@ -39,12 +43,14 @@ test-core: $(STAMP) peer
 
 build: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt cmake/cuda.cmake $(NATIVE)
 	@test -n "$(PYTHON)" || { echo "crfseg needs Python 3.10 or newer: make PYTHON=/path/to/python"; exit 1; }
 	@echo "setting up .venv: tools, and the native code compiled (some minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) $(BUILD_TOOLS)
-	$(PIP) --no-build-isolation --config-settings=cmake.define.CRFSEG_WERROR=$(WERROR) --editable '.[dev]'
+	$(PIP) --no-build-isolation --config-settings=cmake.define.CRFSEG_WERROR=$(WERROR) \
+		--config-settings=cmake.define.CRFSEG_CUDA=$(CUDA) \
+		--config-settings=cmake.define.CRFSEG_CUDA_ARCHITECTURES='$(CUDA_ARCHITECTURES)' --editable '.[dev]'
 	@touch $@
 
 # pydensecrf2, which parity tests and benchmarks compare with, has no wheels and does not compile
@@ -121,18 +127,12 @@ sanitize: $(STAMP)
 	$(BIN)/ctest --test-dir build/tsan --parallel 2 --output-on-failure --no-tests=error
 
 # Compiles the kernels with nvcc for all architectures, and holds them to their budget of registers;
-# nothing is run. CUB's, in primitives.cu, are none of ours and not held to it.
+# nothing is run. CUB's, in primitives.cu, are none of ours and not held to it. Then the module has to
+# load, and to say what is missing where there is no driver.
 cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(KERNELS)))
 	$(PYTHON) tools/check_kernels.py tools/kernel_budget.csv $^
-	$(MAKE) build/module
-
-# The module for devices, which has to load, and to say what is missing, where there is no driver.
-build/module: $(STAMP) $(NATIVE) cmake/cuda.cmake
-	$(CMAKE) $@ -D CRFSEG_BUILD_PYTHON=ON -D CRFSEG_CUDA=ON -D CRFSEG_CUDA_ARCHITECTURES=75-virtual \
-		$(FOR_PYTHON)
-	$(BIN)/cmake --build $@ --target _cuda
-	$(BIN)/python -I tools/try_cuda.py $@
-	@touch $@
+	$(MAKE) build CUDA=ON
+	$(BIN)/python -I tools/try_cuda.py
 
 build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filter %.h %.cuh,$(NATIVE)))
 	@mkdir -p build/cuda
@@ -140,10 +140,11 @@ build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filte
 		$(foreach sm,$(ARCHITECTURES),-gencode arch=compute_$(sm),code=sm_$(sm)) --threads 2 \
 		-c -o /dev/null $< >$@ 2>&1 || { cat $@; rm $@; exit 1; }
 
-# What a release would upload, checked and tried in an environment of its own.
+# What a release would upload, checked and tried in an environment of its own: with kernels for all
+# devices, which takes nvcc a while, unless CUDA=OFF.
 dist: $(STAMP)
 	rm -rf dist build/dist
-	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m build --no-isolation --config-setting=cmake.define.CRFSEG_CUDA=$(CUDA)
 	$(BIN)/python tools/check_dist.py dist
 	$(BIN)/python -m venv build/dist
 	build/dist/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \

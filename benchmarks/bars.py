@@ -14,6 +14,7 @@ from cases import HEADLINE, TINY
 from parameters import DEFAULT
 from rounds import DEFAULT_ENTRY, FULL, PEER, Agreement, Entry, Rounds
 from table import Row, median
+from verdict import Verdict
 
 
 class Bar(NamedTuple):
@@ -68,32 +69,6 @@ class Outcome:
         """Of the library as it is by default, for any number of threads."""
         pairs = zip(self.rounds.reports, self.rows, strict=True)
         return [row for entry, row in pairs if is_default(entry)]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A bar and what was measured; ``aim`` is NaN where there is none."""
-
-    what: str
-    value: float
-    must: float
-    aim: float = math.nan
-    at_most: bool = False
-
-    def passes(self, limit: float) -> bool:
-        """Whether the value is on the right side; NaN is not."""
-        return self.value <= limit if self.at_most else self.value >= limit
-
-    @property
-    def met(self) -> bool:
-        return self.passes(self.must)
-
-    def __str__(self) -> str:
-        aim = "" if math.isnan(self.aim) else f", aim {self.aim:g}"
-        reached = aim and (" reached" if self.passes(self.aim) else " not reached")
-        limit = f"{'at most' if self.at_most else 'at least'} {self.must:g}"
-        verdict = "met" if self.met else "MISSED"
-        return f"bar: {self.what}: {self.value:.3g}, {limit} {verdict}{aim}{reached}"
 
 
 def is_default(entry: Entry) -> bool:

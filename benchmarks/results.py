@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bars import Verdict
 from bench_instructions import Count, read_budgets
 from bench_roofline import CALL, ITERATION, Measured
 from bench_solvers import LONG, MEAN_FIELD, Solved
 from qualities import Quality
 from table import Row
 from training import Joint, Trained
+from verdict import Verdict
 
 T = TypeVar("T", Row, Verdict, Measured, Trained, Joint, Solved, Quality)
 READERS: dict[str, Callable[[str], Any]] = {

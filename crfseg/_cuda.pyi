@@ -229,6 +229,9 @@ def side_for(dim: int) -> int:
 def availability() -> tuple[int, str]:
     """How many devices there are, and if none, why."""
 
+def synchronize(device: int) -> None:
+    """Wait for all streams of a device."""
+
 def is_capturing(stream: int) -> bool: ...
 def order_after(later: int, earlier: int, device: int) -> None:
     """Let one stream wait for what is on another."""

@@ -3,7 +3,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import _fault_device as fault
 from . import _native as native
@@ -33,6 +36,25 @@ class Place(NamedTuple):
             return Memory(*self.allocate(n_bytes))
         owned = native.cuda.Owned(n_bytes, self.device, self.stream)
         return Memory(owned.address, owned)
+
+
+def upload(where: str, place: Place, values: NDArray[Any]) -> Memory:
+    """A packed copy of an array on the device.
+
+    Raises:
+        CudaError: during a capture: the graph would read the host's memory again at every replay.
+    """
+    refuse_capture(where, place)
+    packed = np.ascontiguousarray(values)
+    memory = place.memory(packed.nbytes)
+    native.cuda.upload(packed, memory.address, place.device, place.stream)
+    return memory
+
+
+def refuse_capture(where: str, place: Place) -> None:
+    """Raise if what follows goes through the host while a graph is captured."""
+    if native.cuda.is_capturing(place.stream):
+        raise fault.host_in_graph(where)
 
 
 def require(where: str) -> None:

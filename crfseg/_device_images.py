@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from . import _fault_grids as fault_grids
 from . import _native as native
-from ._device import Place
+from ._device import Place, refuse_capture
 from ._device_arrays import TYPES, Shadow, convert, device_type, to_host
 from ._image import RANGES, ROUNDING, Images, Ranges, range_of, to_levels
 
@@ -73,6 +73,7 @@ def channels_of(
         else:
             name, undone = images.for_item(first + i)
             values = to_levels(where, name, undone, value_range).values
+            refuse_capture(where, place)
             native.cuda.upload(values, target, place.device, place.stream)
     return Channels(address, kind, n, scale, lo, hi, owner)
 

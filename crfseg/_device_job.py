@@ -129,6 +129,7 @@ class DeviceJob(NamedTuple):
         del given  # which the stream has read by then
 
     def _look_again(self, field: "cuda.MeanField") -> None:
+        native.cuda.synchronize(self.place.device)  # a graph may be replayed on any stream
         if self.unaries.is_wrong(field.findings()):
             raise fault.bad_in_graph(self.where)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from . import _device_lattices as lattices
 from . import _fault_device as fault
 from . import _native as native
-from ._device import Place, explained
+from ._device import Place, explained, upload
 from ._device_images import channels_of, explain_image
 from ._device_lattices import Bounds, Pixels, Rows
 from ._image import Images, Ranges, open_image
@@ -107,8 +107,7 @@ class DeviceKernels:
             value = float(rows[point, axis])
             raise non_finite(self._where, kernel.axes, point, axis, value)
         with explained(self._where, "the features"):
-            memory = self._place.memory(rows.nbytes)
-            native.cuda.upload(rows, memory.address, *self._place[:2])
+            memory = upload(self._where, self._place, rows)
             width = self._grid[-1] if len(self._grid) > 1 else 0
             return self._build(kernel, Rows(memory.address, 1, len(rows), width, (lo, hi)))
 

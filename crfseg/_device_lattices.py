@@ -129,6 +129,7 @@ def _room_for(
 def _check(where: str, lattice: "cuda.Lattice", place: Place) -> None:
     try:
         with explained(where, "a lattice in a graph"):
+            native.cuda.synchronize(place.device)  # a graph may be replayed on any stream
             lattice.check(place.device, place.stream)
     except native.cuda.OutOfBounds:
         raise fault.bad_in_graph(where) from None

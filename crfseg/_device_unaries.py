@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _explain as explain
-from . import _native as native
-from ._device import Memory, Place
+from ._device import Memory, Place, upload
 from ._device_arrays import Shadow, convert, to_host
 from ._native import core
 from ._scores import Scores
@@ -84,7 +83,7 @@ class DeviceUnaries:
 
     def _load_labels(self, field: "cuda.MeanField", items: NDArray[Any]) -> Memory:
         labels, energies = self._unaries.hard_labels(items)
-        memory = self._upload(labels)
+        memory = upload(self._where, self._place, labels)
         field.set_labels(memory.address, *energies)
         return memory
 
@@ -93,7 +92,7 @@ class DeviceUnaries:
         n_points = math.prod(self._scores.grid.values())
         packed = (FLOATS[_FLOAT32], n_labels * n_points, n_points, 1)
         if not isinstance(items, Shadow):
-            memory = self._upload(np.ascontiguousarray(items, np.float32))
+            memory = upload(self._where, self._place, items.astype(np.float32))
             return (memory.address, *packed), memory
         n_axes = len(self._scores.grid)
         point = _step_of_all(items.shape[-n_axes:], items.steps[-n_axes:])
@@ -104,11 +103,6 @@ class DeviceUnaries:
         memory = self._place.memory(4 * items.size)
         convert(items, memory.address, _FLOAT32)
         return (memory.address, *packed), memory
-
-    def _upload(self, values: NDArray[Any]) -> Memory:
-        memory = self._place.memory(values.nbytes)
-        native.cuda.upload(values, memory.address, *self._place[:2])
-        return memory
 
 
 def _step_of_all(shape: tuple[int, ...], steps: tuple[int, ...]) -> int | None:

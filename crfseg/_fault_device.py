@@ -56,6 +56,14 @@ def bare_capture(where: str) -> CudaError:
     )
 
 
+def host_in_graph(where: str) -> CudaError:
+    """Something in the host's memory, or that is looked at there, during a capture."""
+    return CudaError(
+        f"[{where}] a graph cannot hold what is in CPU memory or is looked at there (labels, "
+        "masks, features); expected scores for every label and images that are on the device"
+    )
+
+
 def no_room(where: str, error: Exception) -> CudaError:
     """A graph whose lattices outgrew their room."""
     return CudaError(f"[{where}] {error}; expected a larger max_vertices or max_rows")

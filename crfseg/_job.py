@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _fault as fault
 from . import _fault_device as fault_device
 from . import _memory as memory
 from ._containers import Restore, requires_gradient
-from ._device import Place
+from ._device import Place, refuse_capture
 from ._device_arrays import beside, device_type, is_on_device, open_on_device, to_host
 from ._device_job import DeviceJob
 from ._device_kernels import DeviceKernels
@@ -63,8 +64,10 @@ def open_call(where: str, x: Any, image: Any, kind: str) -> tuple[OnDevice | Non
     opened = open_on_device(where, "x", x)
     place = opened.remote.place
     is_hard = opened.dtype.kind != "f" or kind == "mask"
+    if is_hard:
+        refuse_capture(where, place)
     given = to_host(opened) if is_hard else opened
-    return OnDevice(place, device_type(opened)), given, beside(where, "image", image, place)
+    return OnDevice(place, device_type(opened)), given, _beside(where, "image", image, place)
 
 
 def beside_call(where: str, device: OnDevice | None, terms: list[Term]) -> list[Term]:
@@ -72,11 +75,18 @@ def beside_call(where: str, device: OnDevice | None, terms: list[Term]) -> list[
     if device is None:
         return terms
     return [
-        replace(term, image=beside(where, "Bilateral image", term.image, device.place))
+        replace(term, image=_beside(where, "Bilateral image", term.image, device.place))
         if isinstance(term, Bilateral) and term.image is not None
         else term
         for term in terms
     ]
+
+
+def _beside(where: str, name: str, image: Any, place: Place) -> Any:
+    for one in image if isinstance(image, list | tuple) else [image]:
+        if requires_gradient(one):
+            raise fault.no_gradient(where, name)
+    return beside(where, name, image, place)
 
 
 def run(

@@ -114,9 +114,12 @@ def refine(
     They are neither upsampled nor are thin structures held.
 
     Args:
-        x: numpy array, torch CPU tensor, or anything with ``__array__`` or ``__dlpack__`` (which
-            comes back as numpy). Where a tensor of floats requires a gradient it gets one, unless
-            labels are returned; for those of weights, sigmas or the image see ``crfseg.torch``.
+        x: numpy array, torch tensor, or anything with ``__array__`` or ``__dlpack__`` (which comes
+            back as numpy). An array on a CUDA device (of torch, or any with ``__dlpack__`` or
+            ``__cuda_array_interface__``) is refined there and the result is on that device, the
+            image there or in CPU memory: docs/cuda.md. Where a tensor of floats requires a gradient
+            it gets one, unless labels are returned; for those of weights, sigmas or the image see
+            ``crfseg.torch``.
         image: (H, W) or (H, W, K) array, K <= 14, or PIL image of mode "RGB" or a grey one: uint8
             (levels 0..255), uint16 (0..65535) or float (0..1). Every channel of an array counts,
             the fourth of an RGBA array like a colour. For a batch (N, H, W, K) or a list of N;
@@ -156,9 +159,9 @@ def refine(
         returns: "same" kind as x; "probs", float marginals with a label axis (for a mask the
             foreground probability); or "labels", most probable labels without label axis, uint8 up
             to 256 labels, else int32, for labels the dtype of x.
-        threads: None for ``get_num_threads()``. They work on images of a batch side by side where
-            there are enough, else inside an image. Results do not depend on it. Where x gets a
-            gradient, ``get_num_threads()`` counts.
+        threads: of the CPU, None for ``get_num_threads()``. They work on images of a batch side by
+            side where there are enough, else inside an image. Results do not depend on it. Where x
+            gets a gradient, ``get_num_threads()`` counts.
         scale: what sigma_xy of ``spatial`` and ``bilateral`` are divided by: how many times smaller
             the image is than those they were chosen for.
         image_range: (lo, hi), the values of the image that mean levels 0 and 255; or a list of such
@@ -187,7 +190,9 @@ def refine(
         ValueError: if sizes do not match, values are not what the kind says, or more than one
             reading of the arguments is possible.
         TypeError: if an argument or a dtype is of the wrong type.
-        MemoryError: if the job cannot fit into memory, before anything is touched.
+        MemoryError: if the job cannot fit into memory, before anything is touched; or into that of
+            the device.
+        CudaError: if x is on a device that cannot be used, or a call of CUDA failed.
     """
     del preset  # its options are among the others: takes_preset has seen to it
     check.choice(_WHERE, "kind", kind, KINDS)

@@ -93,10 +93,11 @@ assert n_wrong(DEFAULT_ENTRY, WITH_FULL._replace(max_dq=6e-4), FULL) == 1
 VERDICTS = """
 from types import SimpleNamespace
 import bars
-from bars import SPEED, Outcome, Verdict, verdicts
+from bars import SPEED, Outcome, verdicts
 from cases import CASES, HEADLINE, TINY
 from parameters import DEFAULT, PARAMETERS
 from rounds import DEFAULT_ENTRY, FULL, PEER, Entry, Rounds
+from verdict import Verdict
 
 assert {{case for case, _ in SPEED}} <= {{*CASES, "camvid", "msrc21"}}
 assert {{parameters for _, parameters in SPEED}} <= {{*PARAMETERS}}
@@ -219,7 +220,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 import render
-from bars import Verdict
+from verdict import Verdict
 from bench_solvers import Solved
 from figure import roofline
 from qualities import Quality

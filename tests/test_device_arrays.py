@@ -275,6 +275,24 @@ class TestRooms:
         with pytest.raises(crfseg.CudaError, match=r"being captured.*Room"):
             crfseg.refine(OnDevice(scene()[0]), scene()[1])
 
+    def test_what_is_in_the_hosts_memory(self, monkeypatch):
+        probs, image = scene()
+        features = np.ones((probs[0].size, 2), np.float32)
+        on_device = OnDevice(image)
+        monkeypatch.setattr(MODULE, "is_capturing", lambda stream: True)
+        with crfseg.graphs.Room(500).held():
+            crfseg.refine(OnDevice(probs), on_device)
+            for call in (
+                lambda: crfseg.refine(OnDevice(probs), image),
+                lambda: crfseg.refine(OnDevice(probs.argmax(0)), on_device),
+                lambda: crfseg.refine(OnDevice(probs[0]), on_device, kind="mask"),
+                lambda: crfseg.refine(
+                    OnDevice(probs), on_device, pairwise=[Features(features, 1.0)]
+                ),
+            ):
+                with pytest.raises(crfseg.CudaError, match="a graph cannot hold"):
+                    call()
+
     def test_what_needs_counting(self):
         with crfseg.graphs.Room(500).held(), pytest.raises(ValueError, match="accuracy='fine'"):
             crfseg.refine(OnDevice(scene()[0]), scene()[1], accuracy="fine")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from crfseg import _check as check
+from crfseg._info import info
 from crfseg.refine import refine
 
 OPTIONS: Mapping[str, Any] = {"returns": "labels", "upsample": "half-pixel"}
@@ -14,9 +15,13 @@ OPTIONS: Mapping[str, Any] = {"returns": "labels", "upsample": "half-pixel"}
 
 
 def refined(x: Any, image: Any, **options: Any) -> Any:
-    """refine() of a tensor on any device; the result is there too."""
+    """refine() of a tensor on any device; the result is there too.
+
+    It is done there if that is possible: by mean field, on a CUDA device that can be used.
+    """
     device = getattr(x, "device", "cpu")
-    if str(device) == "cpu":
+    is_taken = getattr(device, "type", "") == "cuda" and info()["cuda"]
+    if str(device) == "cpu" or (is_taken and "solver" not in options):
         return refine(x, image, **{**OPTIONS, **options})
     return refine(x.cpu(), image, **{**OPTIONS, **options}).to(device)
 

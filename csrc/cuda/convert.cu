@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "cuda/convert.h"
-
 #include "cuda/device.h"
 #include "cuda/grid.h"
 #include "cuda/half.h"

@@ -89,6 +89,8 @@ void synchronize(Stream stream) {
   check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
 }
 
+void synchronize_device() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
+
 void order_after(Stream later, Stream earlier) {
   if (later == earlier) return;
   cudaEvent_t event = nullptr;

@@ -78,6 +78,7 @@ void copy_to_host(void* to, const void* from, std::size_t bytes, Stream stream);
 void copy_on_device(void* to, const void* from, std::size_t bytes, Stream stream);
 void fill_bytes(void* at, int byte, std::size_t bytes, Stream stream);
 void synchronize(Stream stream);
+void synchronize_device();
 // What is put on a stream from now on waits for what is on another.
 void order_after(Stream later, Stream earlier);
 // Whether the stream is being captured into a graph, when nothing may wait for it.

@@ -34,6 +34,7 @@ void copy_on_device(void* to, const void* from, std::size_t bytes, Stream) {
 }
 void fill_bytes(void* at, int byte, std::size_t bytes, Stream) { std::memset(at, byte, bytes); }
 void synchronize(Stream) {}
+void synchronize_device() {}
 void order_after(Stream, Stream) {}
 bool is_capturing(Stream) { return false; }
 

@@ -116,14 +116,14 @@ class Owned {
 };
 
 void bind_exchange(py::module_& module) {
-  py::class_<Borrowed>(module, "Borrowed")
+  py::class_<Borrowed>(module, "Borrowed", py::module_local())
       .def(py::init<const py::capsule&>(), py::arg("capsule"))
       .def_property_readonly("address", &Borrowed::address)
       .def_property_readonly("shape", &Borrowed::shape)
       .def_property_readonly("strides", &Borrowed::strides)
       .def_property_readonly("device", &Borrowed::device)
       .def_property_readonly("type", &Borrowed::type);
-  py::class_<Owned>(module, "Owned")
+  py::class_<Owned>(module, "Owned", py::module_local())
       .def(py::init<std::size_t, int, Address>(), py::arg("n_bytes"), py::arg("device"),
            py::arg("stream"))
       .def_property_readonly("address", &Owned::address)

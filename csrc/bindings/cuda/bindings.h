@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What the binding files of the module `_cuda` share. Device memory crosses the border as integers:
 // addresses, a device and a stream (a cudaStream_t). Nothing here includes CUDA's headers, so that
-// the compiler of the rest compiles it.
+// the compiler of the rest compiles it. Classes are local to the module, lest it and its emulation,
+// in one process, take each other's.
 #pragma once
 
 #include <pybind11/typing.h>

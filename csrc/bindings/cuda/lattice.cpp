@@ -47,15 +47,12 @@ std::shared_ptr<cuda::Lattice> of_features(
                stream, allocator);
 }
 
-std::shared_ptr<cuda::Lattice> of_pixels(Address channels, int channel_type, int n_channels,
-                                         std::int64_t n_items, std::int64_t height,
-                                         std::int64_t width, std::int64_t depth,
-                                         const ContiguousFloats& inverse_sigmas,
-                                         const ContiguousFloats& lo, const ContiguousFloats& hi,
-                                         int side, std::vector<int> fill, int passes,
-                                         std::int64_t max_bytes, std::int64_t room_for_rows,
-                                         std::int64_t room_for_vertices, int device, Address stream,
-                                         const std::optional<Allocator>& allocator) {
+std::shared_ptr<cuda::Lattice> of_pixels(
+    Address channels, int channel_type, int n_channels, std::int64_t n_items, std::int64_t height,
+    std::int64_t width, std::int64_t depth, const ContiguousFloats& inverse_sigmas,
+    const ContiguousFloats& lo, const ContiguousFloats& hi, int side, std::vector<int> fill,
+    int passes, std::int64_t max_bytes, std::int64_t room_for_rows, std::int64_t room_for_vertices,
+    int device, Address stream, const std::optional<Allocator>& allocator) {
   expect(channel_type >= 0 && channel_type <= 2, "unknown type of channels");
   const int n_positions = depth > 0 ? 3 : 2;
   expect(inverse_sigmas.size() == n_positions + n_channels && inverse_sigmas.size() <= 16,
@@ -103,7 +100,7 @@ py::array_t<std::uint64_t> keys(const cuda::Lattice& lattice, int device, Addres
 
 void bind_lattice(py::module_& module) {
   module.def("side_for", &cuda::Tiling::side_for, py::arg("dim"));
-  py::class_<cuda::Lattice, std::shared_ptr<cuda::Lattice>>(module, "Lattice")
+  py::class_<cuda::Lattice, std::shared_ptr<cuda::Lattice>>(module, "Lattice", py::module_local())
       .def_static("of_features", &of_features, py::arg("features"), py::arg("n_items"),
                   py::arg("n_points"), py::arg("dim"), py::arg("width"), py::arg("lo"),
                   py::arg("hi"), py::arg("side"), py::arg("fill"), py::arg("passes"),
@@ -111,8 +108,8 @@ void bind_lattice(py::module_& module) {
                   py::arg("device"), py::arg("stream"), py::arg("allocate").none(true))
       .def_static("of_pixels", &of_pixels, py::arg("channels"), py::arg("channel_type"),
                   py::arg("n_channels"), py::arg("n_items"), py::arg("height"), py::arg("width"),
-                  py::arg("depth"), py::arg("inverse_sigmas"), py::arg("lo"), py::arg("hi"), py::arg("side"),
-                  py::arg("fill"), py::arg("passes"), py::arg("max_bytes"),
+                  py::arg("depth"), py::arg("inverse_sigmas"), py::arg("lo"), py::arg("hi"),
+                  py::arg("side"), py::arg("fill"), py::arg("passes"), py::arg("max_bytes"),
                   py::arg("room_for_rows"), py::arg("room_for_vertices"), py::arg("device"),
                   py::arg("stream"), py::arg("allocate").none(true))
       .def_property_readonly("n_vertices",

@@ -159,7 +159,7 @@ class Field {
 void bind_mean_field(py::module_& module) {
   module.attr("MOST_LABELS") = cuda::most_labels;
   module.attr("MOST_TERMS") = cuda::most_terms;
-  py::class_<Field>(module, "MeanField")
+  py::class_<Field>(module, "MeanField", py::module_local())
       .def(py::init<std::int64_t, std::int64_t, std::int64_t, int, int, int, int, Address,
                     const std::optional<Allocator>&>(),
            py::arg("n_items"), py::arg("n_points"), py::arg("width"), py::arg("side"),

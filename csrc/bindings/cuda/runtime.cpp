@@ -72,6 +72,14 @@ void bind_runtime(py::module_& module) {
     return std::pair<int, std::string>(found.n_devices, found.why_not);
   });
   module.def(
+      "synchronize",
+      [](int device) {
+        const py::gil_scoped_release release;
+        const cuda::OnDevice current(device);
+        cuda::synchronize_device();
+      },
+      py::arg("device"));
+  module.def(
       "is_capturing", [](Address stream) { return cuda::is_capturing(stream_of(stream)); },
       py::arg("stream"));
 }
