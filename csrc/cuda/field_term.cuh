@@ -94,7 +94,7 @@ class MeanField::Term {
     view.splat_scale = scales_.splat;
     view.factor = factor_.data();
     view.self = self_ ? self_.data() : nullptr;
-    view.self_rows = self_ && matrix_ ? matrix_.data() : nullptr;
+    view.self_rows = matrix_ ? matrix_.data() : nullptr;
     return view;
   }
 

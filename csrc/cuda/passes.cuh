@@ -18,14 +18,14 @@ namespace cuda {
 // One pairwise term as kernels see it.
 struct TermView {
   LatticeView lattice;
-  const void* rows = nullptr;          // blurred; -w mu of them where mu is a matrix
+  const void* rows = nullptr;          // blurred; by factor -w mu of them where mu is a matrix
   void* partial = nullptr;             // where tiles put their sums; stored as `rows`
   RowUnit unit;                        // of both
   const float* slice_scale = nullptr;  // (built slots) or null
   const float* splat_scale = nullptr;
   const float* factor = nullptr;     // (width) what is read is multiplied by
   const float* self = nullptr;       // (built slots) or null: the diagonal, to be left out
-  const float* self_rows = nullptr;  // (n_labels, width) with `self`: of the matrix; null: none
+  const float* self_rows = nullptr;  // (n_labels, width): the matrix, by factor; null: factor
 };
 
 struct TilePass {
@@ -85,14 +85,16 @@ CRFSEG_DEVICE Quad message_of(const TermView& term, std::int64_t tile, int slot,
   const T* rows = static_cast<const T*>(term.rows);
   Quad sum = slice_slot(term.lattice, tile, slot, rows, width, quad, term.unit);
   if (term.slice_scale != nullptr) sum = term.slice_scale[at] * sum;
-  for (int label = 0; term.self_rows != nullptr && label < n_labels; ++label) {
+  const Quad factor = load_quad(term.factor + 4 * quad);
+  if (term.self == nullptr) return factor * sum;
+  if (term.self_rows == nullptr) {
+    return factor * sum - term.self[at] * (factor * load_quad(q + 4 * quad));
+  }
+  for (int label = 0; label < n_labels; ++label) {
     const float* row = term.self_rows + std::int64_t{label} * width + 4 * quad;
     sum = sum - (term.self[at] * q[label]) * load_quad(row);
   }
-  const Quad factor = load_quad(term.factor + 4 * quad);
-  sum = factor * sum;
-  if (term.self == nullptr || term.self_rows != nullptr) return sum;
-  return sum - term.self[at] * (factor * load_quad(q + 4 * quad));
+  return factor * sum;
 }
 
 CRFSEG_DEVICE void softmax(float* row, int width) {
