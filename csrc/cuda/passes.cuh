@@ -85,16 +85,16 @@ CRFSEG_DEVICE Quad message_of(const TermView& term, std::int64_t tile, int slot,
   const T* rows = static_cast<const T*>(term.rows);
   Quad sum = slice_slot(term.lattice, tile, slot, rows, width, quad, term.unit);
   if (term.slice_scale != nullptr) sum = term.slice_scale[at] * sum;
-  const Quad factor = load_quad(term.factor + 4 * quad);
-  if (term.self == nullptr) return factor * sum;
+  if (term.self == nullptr) return load_quad(term.factor + 4 * quad) * sum;
   if (term.self_rows == nullptr) {
+    const Quad factor = load_quad(term.factor + 4 * quad);
     return factor * sum - term.self[at] * (factor * load_quad(q + 4 * quad));
   }
   for (int label = 0; label < n_labels; ++label) {
     const float* row = term.self_rows + std::int64_t{label} * width + 4 * quad;
     sum = sum - (term.self[at] * q[label]) * load_quad(row);
   }
-  return factor * sum;
+  return load_quad(term.factor + 4 * quad) * sum;
 }
 
 CRFSEG_DEVICE void softmax(float* row, int width) {
