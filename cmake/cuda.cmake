@@ -45,15 +45,22 @@ if(crfseg_has_nvcc)
   pybind11_add_module(_cuda NO_EXTRAS
     csrc/bindings/cuda/arrays.cpp
     csrc/bindings/cuda/module.cpp
+    csrc/bindings/cuda/gradients.cpp
     csrc/bindings/cuda/lattice.cpp
     csrc/bindings/cuda/mean_field.cpp
     csrc/bindings/cuda/runtime.cpp
     csrc/cuda/convert.cu
+    csrc/cuda/coupled_term.cu
     csrc/cuda/filter.cu
+    csrc/cuda/gradients.cu
+    csrc/cuda/gradients_back.cu
+    csrc/cuda/gradients_features.cu
     csrc/cuda/lattice.cu
     csrc/cuda/mean_field.cu
+    csrc/cuda/moments.cu
     csrc/cuda/primitives.cu
     csrc/cuda/runtime.cu
+    csrc/cuda/self_response.cu
     csrc/cuda/unary.cu
     csrc/cuda/values.cu
     csrc/math/key_ranges.cpp)

@@ -145,6 +145,16 @@ class Lattice:
         allocate: Callable[[int], tuple[int, object]] | None,
     ) -> None:
         """(n_items, n_points, n_channels) float32 in and out."""
+    def self_response(
+        self,
+        out: int,
+        normalization: int,
+        gain: float,
+        device: int,
+        stream: int,
+        allocate: Callable[[int], tuple[int, object]] | None,
+    ) -> None:
+        """The filter's diagonal, (n_items, n_points) float32; (1, n_points) of a repeated one."""
     def keys(self, device: int, stream: int) -> NDArray[np.uint64]:
         """(n_vertices, 2) the keys, low word first."""
 
@@ -263,3 +273,58 @@ def convert(
 def upload(values: NDArray[Any], to: int, device: int, stream: int) -> None: ...
 def download(source: int, values: NDArray[Any], device: int, stream: int) -> None:
     """Copy to a contiguous array, and wait for it."""
+
+class UnrolledField:
+    """A mean field that is differentiated, whose lattices have its points and tiles.
+
+    ``kernels``: for each a lattice, its normalization and gain, whether its coupling is (C, C) or
+    (C,), and where that is. ``(n_items, C, n_points)`` arrays are (address, strides).
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        n_points: int,
+        width: int,
+        side: int,
+        n_labels: int,
+        kernels: Sequence[tuple[Lattice, int, float, bool, int]],
+        device: int,
+        stream: int,
+        allocate: Callable[[int], tuple[int, object]] | None,
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def run(
+        self,
+        unary: tuple[int, int, int, int],
+        is_energy: bool,
+        iterations: int,
+        differentiated: int,
+        every: int,
+        fixed_point: bool,
+        tolerance: float,
+        wants_logits: bool,
+        out: tuple[int, int, int, int],
+    ) -> None:
+        """Go forth; nothing is written to address 0."""
+    def unrolling(self) -> tuple[int, float]:
+        """Steps done, and of a fixed point the last one's change; waits for one."""
+    def back(
+        self,
+        gradient: tuple[int, int, int, int],
+        out: tuple[int, int, int, int],
+        features: Sequence[tuple[int, int, int] | None],
+        couplings: Sequence[int],
+        probes: Sequence[tuple[int, Lattice, float, int]],
+        most_terms: int,
+        tolerance: float,
+    ) -> None:
+        """Go back, as often as wanted.
+
+        ``features``: for each kernel where they are, the form and where dLoss by them goes; or
+        None. ``couplings``: where dLoss by each goes, float64. ``probes``: a kernel, the lattice
+        that stands in for its own, its gain, and where <dLoss/dZ, M K~ Q> of all steps goes.
+        """
+    def series(self) -> tuple[int, bool]:
+        """Terms added on the last way back from a fixed point, and whether they died away."""

@@ -57,11 +57,11 @@ def refuse_capture(where: str, place: Place) -> None:
         raise fault.host_in_graph(where)
 
 
-def require(where: str) -> None:
-    """Raise unless a CUDA device can be used."""
+def require(where: str, name: str = "x") -> None:
+    """Raise unless a CUDA device can be used, on which an argument is."""
     why_not = native.why_no_cuda()
     if why_not is not None:
-        raise fault.cannot_use(where, why_not)
+        raise fault.cannot_use(where, name, why_not)
 
 
 @contextmanager

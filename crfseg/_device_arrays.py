@@ -246,7 +246,7 @@ def tensor_place(torch: Any, tensor: Any) -> Place:
         return memory.data_ptr(), memory
 
     stream = torch.cuda.current_stream(tensor.device).cuda_stream
-    return Place(tensor.device.index, stream, allocate)
+    return Place(tensor.device.index or 0, stream, allocate)
 
 
 def _open_dlpack(where: str, name: str, value: Any) -> Shadow:

@@ -8,11 +8,11 @@ class CudaError(RuntimeError):
     """CUDA cannot be used, or a call of its runtime failed; the sentence names the call."""
 
 
-def cannot_use(where: str, why: str) -> CudaError:
+def cannot_use(where: str, name: str, why: str) -> CudaError:
     """An array lies on a device, and nothing here can work with it."""
     return CudaError(
-        f"[{where}] x is on a CUDA device, but CUDA cannot be used: {why}; "
-        "expected x in CPU memory (x.cpu() copies a tensor)"
+        f"[{where}] {name} is on a CUDA device, but CUDA cannot be used: {why}; "
+        f"expected {name} in CPU memory ({name}.cpu() copies a tensor)"
     )
 
 

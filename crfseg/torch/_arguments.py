@@ -10,10 +10,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from crfseg import _check as check
 from crfseg import _fault as fault
+from crfseg._device import require
 
 FLOATS: Final = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 LEVELS: Final = (*FLOATS, torch.uint8)
-_DEVICES: Final = ("cpu", "meta")
+_DEVICES: Final = ("cpu", "cuda", "meta")
 
 
 def any_tensor(where: str, name: str, value: Any) -> Tensor:
@@ -46,6 +47,8 @@ def tensor(where: str, name: str, value: Any, dtypes: Iterable[torch.dtype] = FL
         raise fault.wrong_dtype(where, name, value.dtype, f"{', '.join(others)} or {last}")
     if value.device.type not in _DEVICES:
         raise fault.on_a_device(where, name, value.device)
+    if value.device.type == "cuda" and has_values(value):
+        require(where, name)
     return value
 
 

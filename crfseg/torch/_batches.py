@@ -2,6 +2,7 @@
 """Mean field over a batch of arrays, forth and back: what the CPU kernels of the ops do."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,21 +44,32 @@ class How(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The pairwise kernels of all items."""
+    """The pairwise kernels of all items: float32 arrays, or tensors on a device."""
 
-    features: list[Floats]
+    features: list[Any]
     """(B, N, d) of each kernel, or (1, N, d), which all items share."""
-    sigmas: list[Floats]
+    sigmas: list[Any]
     """(G) of each kernel."""
     groups: list[list[int]]
     """Which of its sigmas divides a feature, for each feature of each kernel."""
-    couplings: list[Floats]
+    couplings: list[Any]
     """(C) or (C, C): what filtered Q of label b adds to the logit of a."""
 
-    def sigmas_of_features(self, k: int) -> Floats:
+    @staticmethod
+    def of(
+        groups: Sequence[int],
+        features: Sequence[Any],
+        sigmas: Sequence[Any],
+        couplings: Sequence[Any],
+    ) -> "Model":
+        """The groups of all kernels in a row."""
+        ends = [0, *accumulate(one.shape[-1] for one in features)]
+        of_kernels = [list(groups[first:last]) for first, last in pairwise(ends)]
+        return Model(list(features), list(sigmas), of_kernels, list(couplings))
+
+    def sigmas_of_features(self, k: int) -> Any:
         """(d) what a kernel's features are divided by."""
-        sigmas: Floats = self.sigmas[k][self.groups[k]]
-        return sigmas
+        return self.sigmas[k][self.groups[k]]
 
     def features_by_sigma(self, k: int) -> list[list[int]]:
         """The features that each sigma of a kernel divides."""
@@ -94,13 +106,21 @@ class Wanted(NamedTuple):
         of_kernels = enumerate(zip(self.features, self.sigmas, strict=True))
         return [k for k, (itself, sigma) in of_kernels if itself or (is_chained and sigma)]
 
+    def groups(self, model: Model) -> list[list[list[int]]]:
+        """The features that each sigma divides, where there are any; none if it is not wanted."""
+        return [
+            [group for group in model.features_by_sigma(k) if group] if is_wanted else []
+            for k, is_wanted in enumerate(self.sigmas)
+        ]
+
 
 class Found(NamedTuple):
-    """Gradients of a batch, shaped as what they belong to."""
+    """Gradients of a batch, shaped as what they belong to: arrays, or tensors on a device."""
 
-    features: list[Floats | None]
-    sigmas: list[Doubles | None]
-    couplings: list[Doubles]
+    features: list[Any]
+    """None where it is not wanted; and so for sigmas."""
+    sigmas: list[Any]
+    couplings: list[Any]
     converged: bool
 
 
@@ -174,10 +194,7 @@ def back(
     """From dLoss by what ``forth`` wrote to dLoss by all of it; that by logits goes to ``out``."""
     found: list[Gradients | None] = [None] * len(tapes)
     moving = wanted.moving(how)
-    groups = [
-        [group for group in model.features_by_sigma(k) if group] if is_wanted else []
-        for k, is_wanted in enumerate(wanted.sigmas)
-    ]
+    groups = wanted.groups(model)
 
     def work(i: int, threads: int) -> None:
         place = out[i] if is_flat(out[i]) else None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What filtered marginals add to the logits, through lattices that are built once."""
 
+from functools import partial
 from math import log1p
 
 import torch
@@ -12,7 +13,10 @@ from ._model import Model
 
 
 class Filter:
-    """A Gaussian filter over (B, N, d) features, or (1, N, d), of (B, C, N) values."""
+    """A Gaussian filter over (B, N, d) features, or (1, N, d), of (B, C, N) values.
+
+    The width is that of images, or of the slices of volumes; 0: points in no order.
+    """
 
     def __init__(
         self,
@@ -23,11 +27,12 @@ class Filter:
         accuracy: str,
         feature_gradient: str,
         *,
+        width: int,
         exclude_self: bool = False,
     ) -> None:
         self._features = features
         self._lattices = torch.ops.crfseg.lattices(
-            features.detach(), normalization, accuracy, exclude_self, where, name
+            features.detach(), normalization, accuracy, exclude_self, width, where, name
         )
         self._how = (normalization, accuracy, feature_gradient, exclude_self)
 
@@ -45,10 +50,10 @@ class Messages:
     Labels come last, as the lattices filter them.
     """
 
-    def __init__(self, where: str, model: Model, how: How) -> None:
+    def __init__(self, where: str, model: Model, how: How, width: int) -> None:
         of_kernels = zip(model.features, model.sigmas, model.groups, strict=True)
         self._kernels = [
-            _Kernel(where, f"features[{k}]", *one, how) for k, one in enumerate(of_kernels)
+            _Kernel(where, f"features[{k}]", *one, how, width) for k, one in enumerate(of_kernels)
         ]
         self._couplings = [coupling.to(torch.float32) for coupling in model.couplings]
 
@@ -73,20 +78,35 @@ class _Kernel:
     """
 
     def __init__(
-        self, where: str, name: str, features: Tensor, sigmas: Tensor, group: list[int], how: How
+        self,
+        where: str,
+        name: str,
+        features: Tensor,
+        sigmas: Tensor,
+        group: list[int],
+        how: How,
+        width: int,
     ) -> None:
         self._step = log1p(how.sigma_step)
         is_probed = how.sigma_step > 0 and sigmas.requires_grad and torch.is_grad_enabled()
         logs = sigmas.to(torch.float32).log()
         self._moved = logs - logs.detach()
         scaled = features.to(torch.float32) / (sigmas.detach() if is_probed else sigmas)[group]
-        options = (how.normalization, how.accuracy, how.feature_gradient)
-        self._filter = Filter(where, name, scaled, *options)
+        filter_of = partial(
+            Filter,
+            where,
+            name,
+            normalization=how.normalization,
+            accuracy=how.accuracy,
+            feature_gradient=how.feature_gradient,
+            width=width,
+        )
+        self._filter = filter_of(scaled)
         self._probes = []
         for g in sorted(set(group)) if is_probed else ():
             steps = torch.tensor([self._step * (own == g) for own in group], device=features.device)
             ends = [(sign * steps).exp() * scaled.detach() for sign in (-1, 1)]
-            self._probes.append((g, [Filter(where, name, end, *options) for end in ends]))
+            self._probes.append((g, [filter_of(end) for end in ends]))
 
     def __call__(self, values: Tensor) -> Tensor:
         filtered = self._filter(values)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from crfseg._fault_device import CudaError
+
 NOT_CONVERGED: Final = (
     "[mean_field] implicit=True, but the marginals did not come to rest or the series of the "
     "gradient did not die away: the gradient is not that of a fixed point; expected more "
@@ -40,6 +42,14 @@ def double_backward(*_: Any) -> NoReturn:
 def vmap(*_: Any, **__: Any) -> NoReturn:
     """torch.vmap where nobody has refused it before."""
     raise _unsupported("crfseg.torch", "torch.vmap is", "a batch along the first axis")
+
+
+def capture(where: str) -> CudaError:
+    """A CUDA graph that is being recorded, in which nothing can be waited for."""
+    return CudaError(
+        f"[{where}] the stream is being captured into a CUDA graph, but how far features reach and "
+        "how large their lattices are has to be known; expected the call outside of the capture"
+    )
 
 
 def _tangent(tensor: Tensor) -> Any:

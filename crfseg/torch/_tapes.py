@@ -2,40 +2,27 @@
 """What the way forth leaves for the way back, held by a tensor among an op's outputs.
 
 An op's outputs are tensors alone, so what is no tensor (lattices, marginals in the native core's
-layout) hangs on one: its memory belongs to an object that owns the rest too, and that lives as long
-as anybody keeps the tensor, be it autograd or compiled code. Where the tensor lies says what is
-meant. Its bytes are always 0: an op with the same inputs has the same outputs. A copy of it (made
-by hooks that move saved tensors elsewhere, say) leads to nothing, and the way forth is gone again.
+layout) hangs on one: its storage holds it, and lives as long as anybody keeps the tensor or a view
+of it, be it autograd or compiled code, on whichever device. The token's byte is always 0: an op
+with the same inputs has the same outputs. A copy of it (made by hooks that move saved tensors
+elsewhere, say) has a storage of its own, which leads to nothing, and the way forth is gone again.
 """
 
 from typing import Any
-from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 
-
-class _Owner(bytearray):
-    """The memory of a token, and what it stands for."""
-
-    kept: Any
+_KEPT = "_crfseg_kept"  # PyTorch keeps a storage's attributes for as long as its memory
 
 
-_owners: WeakValueDictionary[int, _Owner] = WeakValueDictionary()
-
-
-def token_of(kept: Any) -> torch.Tensor:
+def token_of(kept: Any, device: torch.device | str = "cpu") -> torch.Tensor:
     """A tensor that keeps something alive; None keeps nothing."""
-    if kept is None:
-        return torch.zeros(1, dtype=torch.uint8)
-    owner = _Owner(1)
-    owner.kept = kept
-    token = torch.from_numpy(np.frombuffer(owner, np.uint8))
-    _owners[token.data_ptr()] = owner
+    token = torch.zeros(1, dtype=torch.uint8, device=device)
+    if kept is not None:
+        setattr(token.untyped_storage(), _KEPT, kept)
     return token
 
 
 def kept_by(token: torch.Tensor) -> Any:
     """What ``token_of`` was given, or None if this is not its tensor."""
-    owner = _owners.get(token.data_ptr())
-    return None if owner is None else owner.kept
+    return getattr(token.untyped_storage(), _KEPT, None)

@@ -8,9 +8,19 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
+def floats(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 view of a tensor of any strides, without a gradient; others are converted."""
+    return tensor.detach().to(torch.float32)
+
+
+def width_of(values: torch.Tensor) -> int:
+    """How wide (B, C, *spatial) images are, or the slices of volumes; 0 for points."""
+    return values.shape[-1] if values.ndim > 3 else 0
+
+
 def view(tensor: torch.Tensor) -> Floats:
-    """float32 numpy view of a CPU tensor of any strides; other dtypes are converted."""
-    array: Floats = tensor.detach().to(torch.float32).numpy()
+    """The same of a CPU tensor, as an array."""
+    array: Floats = floats(tensor).numpy()
     return array
 
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The ops ``crfseg::mean_field`` and ``crfseg::filter``: PyTorch's side of the native core.
 
-They have kernels for the CPU, fake kernels for ``torch.compile`` and ``torch.export``, gradients,
-and float32 under autocast; ``functional`` checks and completes their arguments. Each op returns a
-token beside its result (``_tapes``): the way back finds there what the way forth left, and goes it
-again where it does not.
+They have kernels for the CPU, which are here, and for CUDA devices (``_device_ops``), fake kernels
+for ``torch.compile`` and ``torch.export``, gradients, and float32 under autocast; ``functional``
+checks and completes their arguments. Each op returns a token beside its result (``_tapes``): the
+way back finds there what the way forth left, and goes it again where it does not.
 """
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.library import custom_op, register_autocast, register_vmap
 
 from . import _batches as batches
+from . import _device_ops as device
 from . import _filters as filters
 from . import _refusals as refusals
 from ._batches import How, Model, Wanted
@@ -23,9 +25,13 @@ from ._tapes import kept_by, token_of
 from ._views import finish, like, target, view
 
 _MEAN_FIELD, _FILTER = "mean_field", "filter"
+# How large a lattice is has to be known on the host: compiled code leaves them out of CUDA graphs.
+_op_for_cpu = partial(
+    custom_op, mutates_args=(), device_types="cpu", tags=(torch.Tag.cudagraph_unsafe,)
+)
 
 
-@custom_op("crfseg::mean_field", mutates_args=(), device_types="cpu")
+@_op_for_cpu("crfseg::mean_field")
 def mean_field_op(
     logits: Tensor,
     features: Sequence[Tensor],
@@ -65,7 +71,7 @@ def mean_field_op(
     return finish(result, written), token_of(tapes if keep else None)
 
 
-@custom_op("crfseg::mean_field_backward", mutates_args=(), device_types="cpu")
+@_op_for_cpu("crfseg::mean_field_backward")
 def mean_field_backward_op(
     gradient: Tensor,
     token: Tensor,
@@ -167,12 +173,13 @@ def _mean_field_back(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Any,
     return by_logits, of[:n], of[n : 2 * n], of[2 * n :], by_groups, *nothing
 
 
-@custom_op("crfseg::lattices", mutates_args=(), device_types="cpu")
+@_op_for_cpu("crfseg::lattices")
 def lattices_op(
     features: Tensor,
     normalization: str,
     accuracy: str,
     exclude_self: bool,
+    width: int,  # noqa: ARG001 - of images, for devices, whose tiles are squares; 0: none
     where: str,
     name: str,
 ) -> Tensor:
@@ -182,7 +189,7 @@ def lattices_op(
     )
 
 
-@custom_op("crfseg::filter", mutates_args=(), device_types="cpu")
+@_op_for_cpu("crfseg::filter")
 def filter_op(
     values: Tensor,
     features: Tensor,
@@ -200,7 +207,7 @@ def filter_op(
     return finish(result, written)
 
 
-@custom_op("crfseg::filter_backward", mutates_args=(), device_types="cpu")
+@_op_for_cpu("crfseg::filter_backward")
 def filter_backward_op(
     gradient: Tensor,
     values: Tensor,
@@ -270,9 +277,17 @@ mean_field_op.register_autograd(_mean_field_back, setup_context=_keep_mean_field
 filter_op.register_autograd(_filter_back, setup_context=_keep_filter)
 for _op in (mean_field_op, lattices_op, filter_op):
     register_autocast(_op, "cpu", torch.float32)
+    register_autocast(_op, "cuda", torch.float32)
 for _op in (mean_field_backward_op, filter_backward_op):
     _op.register_autograd(refusals.double_backward)
-for _op in (mean_field_op, mean_field_backward_op, lattices_op, filter_op, filter_backward_op):
+for _op, _kernel in (
+    (mean_field_op, device.mean_field),
+    (mean_field_backward_op, device.mean_field_backward),
+    (lattices_op, device.lattices),
+    (filter_op, device.filter),
+    (filter_backward_op, device.filter_backward),
+):
+    _op.register_kernel("cuda")(_kernel)
     register_vmap(_op, refusals.vmap)
 
 
@@ -282,16 +297,8 @@ def _model(
     couplings: Sequence[Tensor],
     groups: Sequence[int],
 ) -> Model:
-    of_kernels, first = [], 0
-    for one in features:
-        of_kernels.append(list(groups[first : first + one.shape[-1]]))
-        first += one.shape[-1]
-    return Model(
-        [view(one) for one in features],
-        [view(one) for one in sigmas],
-        of_kernels,
-        [view(one) for one in couplings],
-    )
+    of_kernels = ([view(one) for one in each] for each in (features, sigmas, couplings))
+    return Model.of(groups, *of_kernels)
 
 
 def _like_or_nothing(found: Any, given: Tensor) -> Tensor:

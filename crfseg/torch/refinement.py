@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from crfseg import _explain as explain
 from crfseg import _fault as fault
+from crfseg._device_arrays import to_host
 from crfseg._image import Images, Ranges, to_levels
 from crfseg._kernels import Kernel, Kernels
 from crfseg._native import NORMALIZATIONS
@@ -47,10 +48,14 @@ def refine_tensor(
     solver: MeanField | FrankWolfe,
     keep_thin: int,
 ) -> Tensor:
-    """The refined tensor in the layout and dtype of ``x``."""
+    """The refined tensor in the layout and dtype of ``x``, and where it is.
+
+    What is looked at, and what features are made of, is looked at in the host's memory.
+    """
     if tolerance > 0:
         raise fault.not_differentiated(where, f"tolerance is {tolerance:g}", "tolerance=0")
-    _check_values(where, scores)
+    _check_values(where, scores._replace(array=to_host(scores.array)))
+    images = images._replace(arrays=[to_host(one) for one in images.arrays])
     logits = _logits(x, scores, size)
     if keep_thin:
         logits = _held(logits, keep_thin)
@@ -63,11 +68,14 @@ def refine_tensor(
     by_logits = form.holds == "log-probs" and isinstance(solver, MeanField)
     refined = infer(
         logits,
-        [_features(where, kernel, size, images, scale) for kernel in settled],
-        [_coupling(kernel, logits.shape[1]) for kernel in settled],
+        [_features(where, kernel, size, images, scale).to(x.device) for kernel in settled],
+        [_coupling(kernel, logits.shape[1]).to(x.device) for kernel in settled],
         iterations,
         solver=solver,
-        sigmas=[torch.tensor([axis.sigma for axis in kernel.axes]) for kernel in settled],
+        sigmas=[
+            torch.tensor([axis.sigma for axis in kernel.axes], device=x.device)
+            for kernel in settled
+        ],
         groups=[list(range(len(kernel.axes))) for kernel in settled],
         output="logits" if by_logits else "marginals",
         normalization=_NAMES[settled[0].normalization] if settled else "symmetric",
@@ -119,11 +127,11 @@ def _logits(x: Tensor, scores: Scores, size: tuple[int, ...]) -> Tensor:
 
 def _held(logits: Tensor, side: int) -> Tensor:
     """Logits that count more where the most probable labels form thin structures."""
-    labels = logits.detach().argmax(1).numpy()
+    labels = logits.detach().argmax(1).cpu().numpy()
     is_thin = np.stack([held_structures(item, side) for item in labels])[:, np.newaxis]
     below = TRUST * (logits - logits.amax(1, keepdim=True))
     held = below.clamp(min=float(np.log(HELD_FLOOR)))
-    return torch.where(torch.from_numpy(is_thin), held, logits)
+    return torch.where(torch.from_numpy(is_thin).to(logits.device), held, logits)
 
 
 def _restored(found: Tensor, scores: Scores, form: Form) -> Tensor:
@@ -153,7 +161,7 @@ def _features(
     if not isinstance(kernel.term, Bilateral):
         return torch.from_numpy(places)
     if kernel.own_image is not None:
-        given = [("Bilateral image", kernel.own_image)]
+        given = [("Bilateral image", to_host(kernel.own_image))]
         scale = kernel.term.image_range
     else:
         given = [images.for_item(i) for i in range(len(images.arrays))]

@@ -18,10 +18,11 @@ from crfseg.solvers import FrankWolfe, MeanField, Solver, resolve
 
 from . import _arguments as arguments
 from . import _refusals as refusals
-from ._batches import How, check_coupling, check_finite, check_sigmas
+from ._batches import How
 from ._messages import Messages
 from ._model import Model, checked_how, checked_model
-from ._views import view
+from ._values import look_at
+from ._views import floats, width_of
 from .functional import unrolled
 
 _LEAST: Final = 1e-9  # added to marginals whose logarithm is taken, as Frank-Wolfe's authors do
@@ -98,7 +99,9 @@ def infer(
             where, f"last is 0 but solver is {chosen}, whose every step counts; expected at least 1"
         )
     refusals.check_transforms(where, logits, *model.tensors)
-    _check_values(where, logits, model)
+    if arguments.has_values(logits) and len(logits):
+        each = (model.sigmas, model.couplings)
+        look_at(where, floats(logits), *([floats(one) for one in tensors] for tensors in each))
     return _solved(where, logits, model, how, chosen)
 
 
@@ -107,18 +110,6 @@ def not_implicit(where: str, solver: MeanField | FrankWolfe) -> ValueError:
     return check.invalid(
         where, f"implicit is True but solver is {solver}; expected solver='mean-field'"
     )
-
-
-def _check_values(where: str, logits: Tensor, model: Model) -> None:
-    """Refuse sigmas, logits and couplings that nothing good comes of, where they have values."""
-    if not arguments.has_values(logits):
-        return
-    for k, sigmas in enumerate(model.sigmas):
-        check_sigmas(where, f"sigmas[{k}]", view(sigmas))
-    for i, item in enumerate(view(logits)):
-        check_finite(where, f"logits[{i}]", item)
-    for k, coupling in enumerate(model.couplings):
-        check_coupling(where, f"couplings[{k}]", view(coupling))
 
 
 def _solved(
@@ -130,7 +121,7 @@ def _solved(
     dtype = torch.float32 if is_cast else logits.dtype
     with torch.autocast(kind, enabled=False):
         given = logits.to(torch.float32).flatten(2).mT.contiguous()
-        messages = Messages(where, model, how)
+        messages = Messages(where, model, how, width_of(logits))
         method = (
             _Damped(given, messages, solver)
             if isinstance(solver, MeanField)

@@ -6,7 +6,6 @@
 
 #include "cuda/mean_field.h"
 #include "cuda/passes.cuh"
-#include "math/self_paths.h"
 
 namespace crfseg {
 namespace cuda {
@@ -46,47 +45,6 @@ CRFSEG_KERNEL read_labels(CRFSEG_CONSTANT Tiling tiling, const std::int32_t* lab
 CRFSEG_KERNEL log_marginals(std::int64_t n, const float* q, float* z) {
   for (std::int64_t i = grid_first(); i < n; i += grid_stride()) {
     z[i] = logf(fmaxf(q[i], least_normal));
-  }
-}
-
-// The diagonal of K / gain by slots of what was built, times the scales of both ends.
-struct DeviceNeighbours {
-  CRFSEG_HD_MEMBER std::uint32_t next(std::uint32_t v, int axis, bool forth) const {
-    return neighbours[2 * (axis * n_vertices + v) + (forth ? 0 : 1)];
-  }
-  const std::uint32_t* neighbours;
-  std::int64_t n_vertices;
-};
-
-CRFSEG_KERNEL respond_to_self(CRFSEG_CONSTANT LatticeView lattice,
-                              CRFSEG_CONSTANT self_paths::Blur blur, const float* slice_scale,
-                              const float* splat_scale, float* self) {
-  const Tiling& tiling = lattice.tiling;
-  const DeviceNeighbours neighbours{lattice.neighbours, lattice.n_vertices};
-  for (std::int64_t i = grid_first(); i < tiling.n_slots(); i += grid_stride()) {
-    const std::int64_t tile = i / tiling.size(), slot = i % tiling.size();
-    self[i] = 0.0F;
-    if (tiling.point(tile, static_cast<int>(slot)) < 0) continue;
-    const std::int64_t first = tile * tiling.size() * blur.corners + slot;
-    std::uint32_t simplex[permutohedral::max_corners];
-    int axis_to_next[permutohedral::max_corners];
-    for (int k = 0; k < blur.corners; ++k) {
-      simplex[k] = lattice.corner_vertex[first + k * tiling.size()];
-    }
-    self_paths::find_axes(blur, neighbours, simplex, axis_to_next);
-    double sum = 0.0;
-    for (int a = 0; a < blur.corners; ++a) {
-      for (int b = 0; b < blur.corners; ++b) {
-        const double weights =
-            static_cast<double>(lattice.corner_weight[first + a * tiling.size()]) *
-            static_cast<double>(lattice.corner_weight[first + b * tiling.size()]);
-        sum += weights * self_paths::between(blur, neighbours, simplex, axis_to_next, a, b);
-      }
-    }
-    float own = static_cast<float>(sum);
-    if (slice_scale != nullptr) own *= slice_scale[i];
-    if (splat_scale != nullptr) own *= splat_scale[i];
-    self[i] = own;
   }
 }
 

@@ -12,10 +12,10 @@
 #include "cuda/constants.cuh"
 #include "cuda/field.cuh"
 #include "cuda/grid.h"
+#include "cuda/self_response.h"
 #include "cuda/storage.h"
 #include "cuda/sums.cuh"
 #include "cuda/values.h"
-#include "math/blur_shape.h"
 
 namespace crfseg {
 namespace cuda {
@@ -70,7 +70,7 @@ class MeanField::Term {
       matrix_ = to_device(matrix, allocate, stream);
     }
     factor_ = to_device(factors, allocate, stream);
-    if (exclude_self) find_self(allocate, stream);
+    if (exclude_self) self_ = self_response(*lattice_, scales_, allocate, stream);
   }
 
   void exchange(const std::uint32_t* skip, Stream stream) {
@@ -128,16 +128,6 @@ class MeanField::Term {
     CRFSEG_LAUNCH(add_up<float>, 1, block_threads, double_per_thread, stream, n, values,
                   total.data(), nullptr);
     return total.read(0, stream);
-  }
-
-  void find_self(const Allocate& allocate, Stream stream) {
-    const Lattice built = lattice_->view().is_repeated ? lattice_->repeated(1) : *lattice_;
-    const LatticeView& view = built.view();
-    self_ = Array<float>(view.tiling.n_slots(), allocate);
-    const self_paths::Blur blur{view.dim + 1, lattice_->passes(),
-                                BlurShape::of(lattice_->passes()).side, no_vertex};
-    CRFSEG_LAUNCH(respond_to_self, elementwise(view.tiling.n_slots()), block_threads, 0, stream,
-                  view, blur, scales_.slice, scales_.splat, self_.data());
   }
 
   std::shared_ptr<const Lattice> lattice_;

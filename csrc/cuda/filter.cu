@@ -89,11 +89,6 @@ const float* spread(const Lattice& lattice, const float* scale, float gain, cons
   return rows->blur(transpose, nullptr, stream);
 }
 
-// The lattice as it was built, for one item where that serves all.
-Lattice once(const Lattice& lattice) {
-  return lattice.view().is_repeated ? lattice.repeated(1) : lattice;
-}
-
 }  // namespace
 
 Scales::Scales(const Lattice& lattice, Normalization normalization, double gain_of_lattice,
@@ -102,7 +97,7 @@ Scales::Scales(const Lattice& lattice, Normalization normalization, double gain_
     gain = static_cast<float>(gain_of_lattice);
     return;
   }
-  const Lattice built = once(lattice);
+  const Lattice built = lattice.built();
   Values rows(built, 4, allocate);
   const float* blurred = spread(built, nullptr, 1.0F, nullptr, 1, false, &rows, allocate, stream);
   const std::int64_t n_slots = built.view().tiling.n_slots();

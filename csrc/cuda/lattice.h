@@ -108,6 +108,8 @@ class Lattice {
 
   // The same for a batch of items that all have the points it was built for.
   Lattice repeated(std::int64_t n_items) const;
+  // As it was built, for one item where that serves all.
+  Lattice built() const { return view_.is_repeated ? repeated(1) : *this; }
 
   const LatticeView& view() const { return view_; }
   int dim() const { return view_.dim; }

@@ -43,7 +43,7 @@ def test_opcheck_of_mean_field(rng, keep, form, step):
 @pytest.mark.parametrize("is_built", [True, False])
 def test_opcheck_of_filter(rng, is_built):
     logits, features, _ = some_tensors(rng)
-    how = ("none", "fast", False, "here", "features")
+    how = ("none", "fast", False, W, "here", "features")
     torch.library.opcheck(OPS.lattices.default, (features[1].detach(), *how))
     built = OPS.lattices(features[1].detach(), *how)
     lattices = built if is_built else torch.zeros(1, dtype=torch.uint8)

@@ -5,7 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make torch)")
 
-from crfseg.torch import CRF, DenseCRFLoss, GatedCRFLoss, infer, mean_field  # noqa: E402 - needs torch
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - needs torch
+
+from crfseg._fault_device import CudaError  # noqa: E402 - needs torch
+from crfseg.torch import CRF, DenseCRFLoss, GatedCRFLoss, infer, mean_field  # noqa: E402
 from crfseg.torch import filter as filter_of  # noqa: E402
 
 N, C, H, W = 2, 3, 4, 5
@@ -382,6 +385,15 @@ def test_bad_input_is_named(name):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_device_without_kernels_is_named():
-    with pytest.raises(ValueError, match="logits is on device cuda:0; expected it in CPU memory"):
+def test_a_device_without_kernels_is_named(monkeypatch):
+    monkeypatch.setattr("crfseg._native.why_no_cuda", lambda: "nobody built it")
+    with pytest.raises(CudaError, match=r"logits is on a CUDA device, .*: nobody built it; exp"):
         field(LOGITS.cuda(), [FEATURES.cuda()], [COUPLING.cuda()])
+
+
+def test_fake_tensors_need_no_device():
+    """Shapes of what will run elsewhere."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        given = [torch.empty_like(t, device="cuda") for t in (LOGITS, FEATURES, COUPLING)]
+        found = field(given[0], *([one] for one in given[1:]))
+    assert (found.shape, found.device.type) == (LOGITS.shape, "cuda")

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from crfseg import _check as check
+from crfseg._native import why_no_cuda
 from crfseg.cli import wording
 from crfseg.torch.crf import CRF
 from crfseg.torch.models import load_imagenet_weights, load_weights
@@ -193,7 +194,7 @@ def train(options: argparse.Namespace) -> None:
             source,
             chosen,
             folder=options.out,
-            crf=_layer(n_classes, refine) if options.crf_layer else None,
+            crf=_layer(n_classes, refine, chosen.device) if options.crf_layer else None,
             validation=validation,
             refine=refine,
             resume=options.resume,
@@ -253,10 +254,11 @@ def _refinement(options: argparse.Namespace, model: nn.Module) -> Mapping[str, A
     return {**chosen_refinement(model, None), **terms}
 
 
-def _layer(n_classes: int, refine: Mapping[str, Any]) -> CRF:
-    """A layer that begins as the CRF of validation is."""
+def _layer(n_classes: int, refine: Mapping[str, Any], device: str) -> CRF:
+    """A layer that begins as the CRF of validation is; on the CPU if it has no other device."""
     names = ("spatial", "bilateral", "normalization")
-    return CRF(n_classes, **{name: refine[name] for name in names if name in refine})
+    layer = CRF(n_classes, **{name: refine[name] for name in names if name in refine})
+    return layer.to(device if why_no_cuda() is None else "cpu")
 
 
 def _tell(bar: Bar, event: Event) -> None:

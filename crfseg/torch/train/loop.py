@@ -17,7 +17,7 @@ from crfseg.torch import _arguments as arguments
 from . import checkpoint
 from .draws import Sample, SampleSource, batches, check_classes
 from .grids import grid
-from .networks import is_centred, network_input
+from .networks import device_of, is_centred, network_input
 from .options import Options
 from .progress import Log
 from .rates import freeze, parameter_groups
@@ -56,7 +56,7 @@ def fit(
         options: None for DeepLab's.
         folder: gets checkpoint.pth and log.jsonl; made if missing.
         crf: ``crfseg.torch.CRF``, trained at a rate of its own. It sees scores stretched to the
-            pixels, and levels 0..255; the loss is then that of every pixel.
+            pixels, and levels 0..255; the loss is then that of every pixel. It stays where it is.
         validation: pictures that are not for training.
         refine: arguments of ``crfseg.refine`` for validation, see ``validate``.
         resume: go on with the checkpoint in the folder. Its options and its network must be the
@@ -197,8 +197,9 @@ class _Run:
             labels = where.at_points(batch.labels)
         else:
             labels = where.between(batch.labels)
-            # The layer has no other device than the CPU.
-            scores = self._crf(where.stretched(scores).cpu(), where.between(batch.levels))
+            device = device_of(self._crf)
+            levels = where.between(batch.levels).to(device)
+            scores = self._crf(where.stretched(scores).to(device), levels)
         return cross_entropy(scores, labels.to(scores.device), self._options.ignore_index)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from crfseg import _fault as fault
@@ -43,6 +44,12 @@ def network_input(model: nn.Module, levels: Tensor) -> Tensor:
     parameter = next(model.parameters())
     bgr = levels.to(parameter.device, parameter.dtype).flip(1)
     return bgr - bgr.new_tensor(DeepLabV1.means)[:, None, None]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU if it has none."""
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def is_centred(model: nn.Module) -> bool:

@@ -41,7 +41,7 @@ class Options:
         ignore_index: the label of pixels that do not count.
         seed: of the order, the crops, dropout.
         workers: processes that read pictures; 0 reads them between the steps.
-        device: of the network, "cpu" or "cuda"; the CRF layer is on the CPU.
+        device: of the network, "cpu" or "cuda"; the CRF layer is where its parameters are.
         save_every: iterations between checkpoints; there is one at the end as well.
         validate_every: iterations between validations; None: at the end alone.
     """

@@ -13,7 +13,7 @@ from crfseg.metrics import Confusion
 from crfseg.torch.models._refinement import checked_refinement
 
 from .draws import SampleSource, opened
-from .networks import full_scores
+from .networks import device_of, full_scores
 
 Scores = dict[str, Confusion]
 
@@ -103,5 +103,6 @@ def _predictions(
     )
     found = {"network": scores[0], "refine": torch.as_tensor(refined)}
     if crf is not None:
-        found["layer"] = crf(scores, levels[None])[0]
+        device = device_of(crf)
+        found["layer"] = crf(scores.to(device), levels[None].to(device))[0].cpu()
     return found

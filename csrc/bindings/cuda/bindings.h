@@ -9,9 +9,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <tuple>
 
 #include "bindings/arguments.h"
 #include "cuda/runtime.h"
+#include "cuda/views.h"
 
 namespace crfseg {
 namespace bindings {
@@ -24,10 +26,20 @@ using Allocator = py::typing::Callable<py::typing::Tuple<py::int_, py::object>(p
 void bind_runtime(py::module_& module);
 void bind_lattice(py::module_& module);
 void bind_mean_field(py::module_& module);
+void bind_gradients(py::module_& module);
 
 template <class T>
 T* at(Address address) {
   return reinterpret_cast<T*>(address);
+}
+
+// Address and strides, in elements, of (items, labels, points) of float32.
+using Strided = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t>;
+
+template <class T>
+cuda::BatchView<T> view_of(const Strided& array) {
+  const auto& [address, item, label, point] = array;
+  return {at<T>(address), item, label, point};
 }
 
 inline cuda::Stream stream_of(Address stream) { return reinterpret_cast<void*>(stream); }

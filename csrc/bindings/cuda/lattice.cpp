@@ -9,6 +9,7 @@
 
 #include "bindings/cuda/bindings.h"
 #include "cuda/filter.h"
+#include "cuda/self_response.h"
 
 namespace crfseg {
 namespace bindings {
@@ -84,6 +85,16 @@ void filter(const cuda::Lattice& lattice, Address values, std::int64_t n_channel
                        stream_of(stream));
 }
 
+void diagonal(const cuda::Lattice& lattice, Address out, int normalization, double gain, int device,
+              Address stream, const std::optional<Allocator>& allocator) {
+  expect(normalization >= 0 && normalization <= 3, "unknown normalization");
+  const cuda::Allocate allocate = allocate_by(allocator, stream_of(stream));
+  const py::gil_scoped_release release;
+  const cuda::OnDevice current(device);
+  cuda::self_response(lattice, static_cast<Normalization>(normalization), gain, at<float>(out),
+                      allocate, stream_of(stream));
+}
+
 py::array_t<std::uint64_t> keys(const cuda::Lattice& lattice, int device, Address stream) {
   std::vector<std::uint64_t> found;
   {
@@ -136,6 +147,8 @@ void bind_lattice(py::module_& module) {
       .def("filter", &filter, py::arg("values"), py::arg("n_channels"), py::arg("out"),
            py::arg("normalization"), py::arg("gain"), py::arg("transpose"), py::arg("device"),
            py::arg("stream"), py::arg("allocate").none(true))
+      .def("self_response", &diagonal, py::arg("out"), py::arg("normalization"), py::arg("gain"),
+           py::arg("device"), py::arg("stream"), py::arg("allocate").none(true))
       .def("keys", &keys, py::arg("device"), py::arg("stream"));
 }
 

@@ -14,15 +14,8 @@ namespace crfseg {
 namespace bindings {
 namespace {
 
-// Address and strides, in elements, of (items, labels, points) of float32; and the type of floats.
-using Strided = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t>;
+// The same as Strided, with the type of floats behind the address.
 using Typed = std::tuple<Address, int, std::int64_t, std::int64_t, std::int64_t>;
-
-cuda::BatchView<const float> view_of(const std::optional<Strided>& array) {
-  if (!array) return {};
-  const auto& [address, item, label, point] = *array;
-  return {at<const float>(address), item, label, point};
-}
 
 cuda::FloatType float_type_of(int type) {
   expect(type >= 0 && type <= 2, "unknown type of floats");
@@ -110,9 +103,10 @@ class Field {
     if (labels && !narrow_labels) target = at<std::int32_t>(*labels);
     target.least = least;
     target.mark = mark;
-    on_device([&] {
-      field_->infer(view_of(start), {iterations, tolerance, damping, trace}, marginals, target);
-    });
+    const cuda::BatchView<const float> from =
+        start ? view_of<const float>(*start) : cuda::BatchView<const float>{};
+    on_device(
+        [&] { field_->infer(from, {iterations, tolerance, damping, trace}, marginals, target); });
   }
 
   std::tuple<int, float, std::vector<double>> outcome() {
@@ -123,13 +117,13 @@ class Field {
 
   double free_energy(const Strided& q) {
     double energy = 0.0;
-    on_device([&] { energy = field_->free_energy(view_of(q)); });
+    on_device([&] { energy = field_->free_energy(view_of<const float>(q)); });
     return energy;
   }
 
   double expected_energy(const Strided& q) {
     double energy = 0.0;
-    on_device([&] { energy = field_->expected_energy(view_of(q)); });
+    on_device([&] { energy = field_->expected_energy(view_of<const float>(q)); });
     return energy;
   }
 

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_cuda, module) {
   crfseg::bindings::bind_arrays(module);
   crfseg::bindings::bind_lattice(module);
   crfseg::bindings::bind_mean_field(module);
+  crfseg::bindings::bind_gradients(module);
 }
