@@ -25,6 +25,9 @@ class DeviceError(Error):
 class TooManyItems(Error):
     """The items of a batch cannot be told apart by exact keys: fewer can."""
 
+class TooCoarse(Error):
+    """Rows cannot be stored as what was asked for."""
+
 class NoRoom(Error):
     """There was no room for all rows or vertices of a lattice."""
 
@@ -164,6 +167,8 @@ class Lattice:
 class MeanField:
     """Of a batch. Arrays: (address, type, item, label, point strides); types: 0 float32, 1 float16,
     2 bfloat16; those of float32 alone go without their type.
+    storage: the type of rows, float32 or float16 (csrc/cuda/storage.h says what that asks for);
+    TooCoarse where float16 will not do, here, in add_kernel and in set_labels.
     """
 
     def __init__(
@@ -173,6 +178,7 @@ class MeanField:
         width: int,
         side: int,
         n_labels: int,
+        storage: int,
         device: int,
         stream: int,
         allocate: Callable[[int], tuple[int, object]] | None,

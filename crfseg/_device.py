@@ -74,7 +74,7 @@ def explained(where: str, what: str) -> Iterator[None]:
         raise fault.out_of_memory(where, what, error.args[0]) from error
     except cuda.NoRoom as error:
         raise fault.no_room(where, error) from error
-    except cuda.TooManyItems:
-        raise  # fewer will do
+    except (cuda.TooCoarse, cuda.TooManyItems):
+        raise  # for who can do otherwise
     except cuda.Error as error:
         raise fault.failed(where, error) from error

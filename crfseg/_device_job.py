@@ -24,7 +24,7 @@ from .graphs import current_room
 if TYPE_CHECKING:
     from ._native import cuda
 
-_BFLOAT16, _FLOAT32, _INT32, _UINT8 = 9, 10, 5, 0
+_FLOAT16, _BFLOAT16, _FLOAT32, _INT32, _UINT8 = 8, 9, 10, 5, 0
 _MOST_CORNERS = 2**31  # of a group of items, of each of their lattices
 
 
@@ -81,6 +81,8 @@ class DeviceJob(NamedTuple):
     tolerance: float
     damping: float
     keep_thin: int
+    has_halves: bool
+    """Whether rows are stored as float16 where that will do: csrc/cuda/storage.h says where."""
 
     def run(self, x: Any, x_type: "np.dtype[Any] | None", n_items: int, at_once: int) -> Any:
         """The result as an array of the library of ``x``; ``at_once``: so many items at most."""
@@ -111,6 +113,8 @@ class DeviceJob(NamedTuple):
         try:
             with explained(self.where, f"{n} x {self.n_labels} labels of {self.grid} points"):
                 self._infer(target, first, n)
+        except native.cuda.TooCoarse:
+            return self._replace(has_halves=False)._has_refined(target, first, n)
         except (MemoryError, native.cuda.TooManyItems):
             if n == 1 or current_room() is not None:
                 raise
@@ -119,9 +123,9 @@ class DeviceJob(NamedTuple):
 
     def _infer(self, target: _Target, first: int, n: int) -> None:
         width = self.grid[-1] if len(self.grid) > 1 else 0
-        field = native.cuda.MeanField(
-            *(n, math.prod(self.grid), width, self.kernels.side, self.n_labels, *self.place)
-        )
+        tiles = (n, math.prod(self.grid), width, self.kernels.side)
+        storage = FLOATS[_FLOAT16 if self.has_halves else _FLOAT32]
+        field = native.cuda.MeanField(*tiles, self.n_labels, storage, *self.place)
         given = self.unaries.load(field, first, n, self.grid)
         if self.keep_thin:
             field.hold_thin(self.keep_thin, TRUST)

@@ -50,6 +50,13 @@ def not_there(where: str, found: str, expected: str) -> ValueError:
     )
 
 
+def only_on_devices(where: str, found: str) -> ValueError:
+    """An option that devices have and the CPU has not."""
+    return invalid(
+        where, f"{found} is for arrays on CUDA devices; expected x on one, or no such word"
+    )
+
+
 def bare_capture(where: str) -> CudaError:
     """The capture of a graph, in which nothing can be waited for."""
     return CudaError(

@@ -52,6 +52,7 @@ class Model(NamedTuple):
     min_confidence: float | None
     ignore_index: int | None
     n_labels: int | None
+    storage: str = "float32"
 
 
 class OnDevice(NamedTuple):
@@ -123,6 +124,7 @@ def run(
         model.confidence,
         model.ignore_index if is_mark_given else None,  # else it is for the result alone
         keep_thin,
+        has_halves=model.storage == "float16",
     )
     marks = (model.min_confidence, model.ignore_index)
     unsure = checked_unsure(where, *marks, scores, model.returns, unaries.n_labels)

@@ -243,6 +243,32 @@ def test_sizes(size):
     assert np.abs(found - expected).max() <= CLOSE
 
 
+@pytest.mark.parametrize("options", [{}, {"kind": "logits"}, {"returns": "labels"}], ids=str)
+def test_rows_of_halves(options):
+    probs, image = scene()
+    x = np.log(probs) if "kind" in options else probs
+    exact = values_of(crfseg.refine(OnDevice(x), image, **{"returns": "probs", **options}))
+    found = values_of(
+        crfseg.refine(OnDevice(x), image, storage="float16", **{"returns": "probs", **options})
+    )
+    assert found.dtype == exact.dtype
+    if found.dtype == np.uint8:
+        assert (found != exact).mean() < 0.01
+    else:
+        assert 0 < np.abs(found - exact).max() < 1e-2  # it is done, and it is close
+
+
+def test_halves_where_they_will_not_do():
+    labels = scene()[0].argmax(0)
+    options = {"confidence": 1 - 1e-9, "n_labels": 4}
+    image = scene()[1]
+    expected = crfseg.refine(labels, image, **options)
+    found = crfseg.refine(OnDevice(labels), image, storage="float16", **options)
+    np.testing.assert_array_equal(values_of(found), expected)
+    with pytest.raises(ValueError, match=r"storage='float16' is for arrays on CUDA devices"):
+        crfseg.refine(labels, image, storage="float16", **options)
+
+
 def test_it_is_the_same_every_time():
     probs, image = scene()
     first = values_of(crfseg.refine(OnDevice(probs), OnDevice(image)))

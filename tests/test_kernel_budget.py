@@ -29,6 +29,11 @@ ptxas info    : Function properties for _ZN6crfseg4cuda41_GLOBAL__N__3e4c66a8_9_
 e19d13slice_inverseENS0_11LatticeViewEPKfbPf
     24 bytes stack frame, 0 bytes spill stores, 8 bytes spill loads
 ptxas info    : Used 32 registers, used 0 barriers
+ptxas info    : Compiling entry function '_ZN6crfseg4cuda10pass_fieldINS0_7Float16EEEvNS0_9FieldPas\
+sE' for 'sm_90'
+ptxas info    : Function properties for _ZN6crfseg4cuda10pass_fieldINS0_7Float16EEEvNS0_9FieldPassE
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 64 registers, used 1 barriers
 """
 
 
@@ -55,6 +60,7 @@ def test_our_kernels_are_found_with_their_template_arguments():
     assert tool.kernels_of(LOG) == [
         tool.Kernel("build_tiles<5,uint64>", "sm_90", stack=0, spilled=0, registers=76),
         tool.Kernel("slice_inverse", "sm_100", stack=24, spilled=8, registers=32),
+        tool.Kernel("pass_field<float16>", "sm_90", stack=0, spilled=0, registers=64),
     ]
 
 
@@ -84,7 +90,7 @@ def test_the_command_fails_beyond_the_budget(tmp_path, capsys):
     budget, log = tmp_path / "budget.csv", tmp_path / "log"
     log.write_text(LOG)
     budget.write_text(
-        "kernel,architecture,registers,stack\nbuild_tiles<*>,*,80,0\nslice_*,*,32,0\n"
+        "kernel,architecture,registers,stack\nbuild_tiles<*>,*,80,0\nslice_*,*,32,0\npass_*,*,64,0\n"
     )
     assert tool.main(str(budget), str(log)) == 1
     assert capsys.readouterr().out == "slice_inverse for sm_100 spills 8 bytes of registers\n"

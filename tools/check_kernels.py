@@ -17,8 +17,9 @@ from pathlib import Path
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
+ARGUMENT = r"(?:Li(\d+)E|([a-z]|NS0_7Float16E))"
 ANONYMOUS = "_GLOBAL__N_"
-TYPES = {"m": "uint64", "o": "uint128"}
+TYPES = {"f": "float32", "m": "uint64", "o": "uint128", "NS0_7Float16E": "float16"}
 
 
 @dataclass
@@ -63,11 +64,11 @@ def name_of(symbol: str) -> str | None:
 
 
 def arguments_of(rest: str) -> str:
-    """The template arguments, numbers and types of keys, that a mangled name goes on with."""
-    if not (found := re.match(r"I((?:Li\d+E|[a-z])+)E", rest)):
+    """The template arguments, numbers and types of ours, that a mangled name goes on with."""
+    if not (found := re.match(rf"I((?:{ARGUMENT})+)E", rest)):
         return ""
-    parts = re.findall(r"Li(\d+)E|([a-z])", found[1])
-    return f"<{','.join(number or TYPES.get(letter, letter) for number, letter in parts)}>"
+    parts = re.findall(ARGUMENT, found[1])
+    return f"<{','.join(number or TYPES.get(kind, kind) for number, kind in parts)}>"
 
 
 def kernels_of(log: str) -> list[Kernel]:

@@ -113,6 +113,7 @@ class Native:
             width=width,
             side=SIDE,
             n_labels=n_labels,
+            storage=FLOAT_TYPES["float32"],
             device=0,
             stream=self.place.stream,
             allocate=self.allocate,

@@ -13,6 +13,8 @@ namespace cuda {
 template <class T>
 class Array {
  public:
+  using Element = T;
+
   Array() = default;
   Array(std::int64_t size, const Allocate& allocate)
       : memory_(allocate(static_cast<std::size_t>(size > 0 ? size : 1) * sizeof(T))), size_(size) {}

@@ -7,12 +7,17 @@
 
 #include <cstdint>
 
+#include "cuda/half.h"
+
 #if defined(__CUDACC__)
 
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #define CRFSEG_KERNEL static __global__ void
 #define CRFSEG_DEVICE static __device__ __forceinline__
+// Before CRFSEG_KERNEL: registers are to suffice for so many blocks at once.
+#define CRFSEG_AT_ONCE(threads, blocks) __launch_bounds__(threads, blocks)
 // A struct of parameters that is indexed at run time stays where the launch put it.
 #define CRFSEG_CONSTANT const __grid_constant__
 #define CRFSEG_UNROLL _Pragma("unroll")
@@ -33,6 +38,9 @@ CRFSEG_DEVICE std::int64_t grid_size() { return gridDim.x; }
 CRFSEG_DEVICE void block_barrier() { __syncthreads(); }
 CRFSEG_DEVICE void atomic_max(std::uint32_t* at, std::uint32_t value) { atomicMax(at, value); }
 CRFSEG_DEVICE void atomic_add(std::uint32_t* at, std::uint32_t value) { atomicAdd(at, value); }
+// As to_float and to_float16, in one instruction.
+CRFSEG_DEVICE float widened(Float16 value) { return __half2float(__ushort_as_half(value.bits)); }
+CRFSEG_DEVICE Float16 narrowed(float value) { return {__half_as_ushort(__float2half_rn(value))}; }
 
 }  // namespace cuda
 }  // namespace crfseg

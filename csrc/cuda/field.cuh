@@ -49,7 +49,7 @@ CRFSEG_KERNEL log_marginals(std::int64_t n, const float* q, float* z) {
 }
 
 struct FieldPass : TilePass {
-  const float* log_unary = nullptr;  // (slots, width)
+  const void* log_unary = nullptr;  // (slots, width), stored as rows of terms
   float* q = nullptr;     // (slots, width) or null: the marginals before, and then those after
   bool is_given = false;  // q is splat and written as it is
   bool slices = true, splats = true, watches_change = false;
@@ -60,16 +60,18 @@ struct FieldPass : TilePass {
   LabelTarget labels;
 };
 
-// Logits of a tile: -U and the messages.
+// Logits of a tile: -U and the messages. T: what rows are stored as, in all that follows.
+template <class T>
 CRFSEG_DEVICE void find_logits(const FieldPass& pass, std::int64_t tile, const TileValues& own) {
   const int slots = pass.tiling.size(), quads = pass.width / 4;
   for (int i = thread_index(); i < slots * quads; i += block_size()) {
     const int slot = i / quads, quad = i % quads;
     const std::int64_t at = (tile * slots + slot) * pass.width;
     const float* q = pass.q != nullptr ? pass.q + at : nullptr;
-    Quad t = pass.is_given ? load_quad(q + 4 * quad) : load_quad(pass.log_unary + at + 4 * quad);
+    const T* log_unary = static_cast<const T*>(pass.log_unary) + at;
+    Quad t = pass.is_given ? load_quad(q + 4 * quad) : load_log_unary(log_unary + 4 * quad);
     for (int k = 0; pass.slices && k < pass.n_terms; ++k) {
-      t = t + message_of(pass.terms[k], tile, slot, pass.n_labels, pass.width, quad, q);
+      t = t + message_of<T>(pass.terms[k], tile, slot, pass.n_labels, pass.width, quad, q);
     }
     if (pass.z != nullptr) {
       if (pass.slices) {
@@ -128,16 +130,18 @@ CRFSEG_DEVICE void find_marginals(const FieldPass& pass, std::int64_t tile, cons
 }
 
 // A mean-field pass: a block per tile.
+template <class T>
+CRFSEG_AT_ONCE(block_threads, 4)
 CRFSEG_KERNEL pass_field(CRFSEG_CONSTANT FieldPass pass) {
   if (pass.state != nullptr && pass.state->is_done != 0) return;
   CRFSEG_SHARED(shared);
   const TileValues own = room_of_block(pass, shared);
   for (std::int64_t tile = block_index(); tile < pass.tiling.n_tiles(); tile += grid_size()) {
-    find_logits(pass, tile, own);
+    find_logits<T>(pass, tile, own);
     block_barrier();
     find_marginals(pass, tile, own);
     block_barrier();
-    if (pass.splats) splat_terms(pass, tile, own);
+    if (pass.splats) splat_terms<T>(pass, tile, own);
     block_barrier();
   }
 }
@@ -153,6 +157,7 @@ CRFSEG_KERNEL end_iteration(FieldState* state, float tolerance) {
 
 // sum q log q + U q + 1/2 q (message) over a tile, its q having been spread. Labels that are
 // forbidden have no mass.
+template <class T>
 CRFSEG_KERNEL find_energy(CRFSEG_CONSTANT FieldPass pass, bool entropy, double* tile_sums) {
   if (pass.state != nullptr && pass.state->is_done != 0) return;
   CRFSEG_SHARED(shared);
@@ -165,12 +170,14 @@ CRFSEG_KERNEL find_energy(CRFSEG_CONSTANT FieldPass pass, bool entropy, double* 
       if (pass.tiling.point(tile, slot) < 0) continue;
       const std::int64_t at = (tile * slots + slot) * pass.width;
       const float* q = pass.q + at + 4 * quad;
-      const float* log_unary = pass.log_unary + at + 4 * quad;
+      const T* row = static_cast<const T*>(pass.log_unary) + at;
       Quad message = no_quad();
       for (int k = 0; k < pass.n_terms; ++k) {
-        message = message + message_of(pass.terms[k], tile, slot, pass.n_labels, pass.width, quad,
-                                       pass.q + at);
+        message = message + message_of<T>(pass.terms[k], tile, slot, pass.n_labels, pass.width,
+                                          quad, pass.q + at);
       }
+      const Quad own_four = load_log_unary(row + 4 * quad);
+      const float log_unary[4] = {own_four.x, own_four.y, own_four.z, own_four.w};
       const float messages[4] = {message.x, message.y, message.z, message.w};
       CRFSEG_UNROLL
       for (int part = 0; part < 4; ++part) {

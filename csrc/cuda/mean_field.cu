@@ -1,110 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 #include <utility>
+#include <variant>
 
-#include "cuda/constants.cuh"
 #include "cuda/field.cuh"
+#include "cuda/field_term.cuh"
 #include "cuda/grid.h"
 #include "cuda/mean_field.h"
-#include "cuda/self_response.h"
 #include "cuda/sums.cuh"
 
 namespace crfseg {
 namespace cuda {
-namespace {
-
-constexpr std::size_t double_per_thread = block_threads * sizeof(double);
-
-Array<float> to_device(const std::vector<float>& values, const Allocate& allocate, Stream stream) {
-  Array<float> array(static_cast<std::int64_t>(values.size()), allocate);
-  write_constants(values, array.data(), stream);
-  return array;
-}
-
-}  // namespace
-
-// One pairwise term: its lattice, its rows and what messages are made with.
-class MeanField::Term {
- public:
-  Term(std::shared_ptr<const Lattice> shared, Normalization mode, double gain, float weight,
-       const Compatibility& mu, bool exclude_self, int n_labels, int width,
-       const Allocate& allocate, Stream stream)
-      : lattice_(std::move(shared)),
-        scales_(*lattice_, mode, gain, allocate, stream),
-        mode_(mode),
-        gain_(gain),
-        weight_(weight),
-        kind_(mu.kind),
-        n_labels_(n_labels),
-        values_(*lattice_, width, allocate) {
-    const float of_sums = weight * scales_.gain;
-    factor_ = to_device(message_factors(mu, of_sums, n_labels, width), allocate, stream);
-    if (kind_ == Compatibility::Kind::matrix) {
-      matrix_ = to_device(message_matrix(mu, of_sums, n_labels, width), allocate, stream);
-    }
-    if (exclude_self) self_ = self_response(*lattice_, scales_, allocate, stream);
-  }
-
-  void exchange(const std::uint32_t* skip, Stream stream) {
-    rows_ = values_.blur(false, skip, stream);
-    if (matrix_) rows_ = values_.mix(rows_, matrix_.data(), n_labels_, skip, stream);
-  }
-
-  TermView view() const {
-    TermView view;
-    view.lattice = lattice_->view();
-    view.rows = rows_;
-    view.partial = values_.partial();
-    view.slice_scale = scales_.slice;
-    view.splat_scale = scales_.splat;
-    view.factor = factor_.data();
-    view.self = self_ ? self_.data() : nullptr;
-    view.self_rows = matrix_ ? matrix_.data() : nullptr;
-    return view;
-  }
-
-  bool excludes_self() const { return static_cast<bool>(self_); }
-  std::int64_t nbytes() const {
-    return values_.nbytes() + scales_.of_slots.nbytes() + self_.nbytes() + matrix_.nbytes();
-  }
-
-  // Half of the sum of w K~ over all pairs of points, where what the passes take for Potts differs
-  // from it by that.
-  double half_total(const Allocate& allocate, Stream stream) const {
-    if (kind_ != Compatibility::Kind::potts) return 0.0;
-    const Tiling& tiling = lattice_->view().tiling;
-    const std::int64_t n = tiling.n_items * tiling.n_points;
-    const Array<float> mass(n, allocate);
-    lattice_filter(*lattice_, mode_, gain_, false, nullptr, 1, mass.data(), allocate, stream);
-    double total = sum(mass.data(), n, allocate, stream);
-    if (self_) {
-      total -= static_cast<double>(scales_.gain) *
-               static_cast<double>(lattice_->view().n_copies()) *
-               sum(self_.data(), self_.size(), allocate, stream);
-    }
-    return 0.5 * static_cast<double>(weight_) * total;
-  }
-
- private:
-  static double sum(const float* values, std::int64_t n, const Allocate& allocate, Stream stream) {
-    const Array<double> total(1, allocate);
-    CRFSEG_LAUNCH(add_up<float>, 1, block_threads, double_per_thread, stream, n, values,
-                  total.data(), nullptr);
-    return total.read(0, stream);
-  }
-
-  std::shared_ptr<const Lattice> lattice_;
-  Scales scales_;
-  Normalization mode_;
-  double gain_;
-  float weight_;
-  Compatibility::Kind kind_;
-  int n_labels_;
-  Values values_;
-  const float* rows_ = nullptr;
-  Array<float> factor_, matrix_, self_;
-};
 
 // What a pass is to do, beside what is the same for all.
 struct MeanField::Step {
@@ -115,14 +23,16 @@ struct MeanField::Step {
   LabelTarget labels;
 };
 
-MeanField::MeanField(const Tiling& tiling, int n_labels, Allocate allocate, Stream stream)
+MeanField::MeanField(const Tiling& tiling, int n_labels, Allocate allocate, Stream stream,
+                     FloatType storage)
     : tiling_(tiling),
       n_labels_(n_labels),
       width_(padded(n_labels)),
       allocate_(std::move(allocate)),
       stream_(stream),
       room_(tiling, width_, allocate_),
-      log_unary_(tiling.n_slots() * width_, allocate_),
+      storage_(storage),
+      log_unary_(stored_array(storage, tiling.n_slots() * width_, allocate_)),
       state_(sizeof(FieldState), allocate_),
       tile_sums_(2 * tiling.n_tiles(), allocate_) {
   if (n_labels < 1 || n_labels > most_labels) throw Error("a device takes 1 to 1024 labels");
@@ -131,7 +41,9 @@ MeanField::MeanField(const Tiling& tiling, int n_labels, Allocate allocate, Stre
 MeanField::~MeanField() = default;
 
 std::int64_t MeanField::nbytes() const {
-  std::int64_t sum = log_unary_.nbytes() + q_.nbytes() + z_.nbytes() + room_.nbytes();
+  const std::int64_t log_unary =
+      std::visit([](const auto& rows) { return rows.nbytes(); }, log_unary_);
+  std::int64_t sum = log_unary + q_.nbytes() + z_.nbytes() + room_.nbytes();
   for (const auto& term : terms_) sum += term->nbytes();
   return sum;
 }
@@ -141,8 +53,8 @@ void MeanField::add_kernel(std::shared_ptr<const Lattice> lattice, Normalization
                            bool exclude_self) {
   if (terms_.size() == most_terms) throw Error("a device takes up to 8 pairwise terms");
   terms_.push_back(std::make_unique<Term>(std::move(lattice), normalization, gain, weight,
-                                          compatibility, exclude_self, n_labels_, width_, allocate_,
-                                          stream_));
+                                          compatibility, exclude_self, n_labels_, width_, storage_,
+                                          allocate_, stream_));
 }
 
 void MeanField::exchange(const std::uint32_t* skip) {
@@ -155,7 +67,7 @@ FieldPass MeanField::pass_of_all() const {
   pass.n_labels = n_labels_;
   pass.width = width_;
   for (const auto& term : terms_) pass.terms[pass.n_terms++] = term->view();
-  pass.log_unary = log_unary_.data();
+  std::visit([&](const auto& rows) { pass.log_unary = rows.data(); }, log_unary_);
   return pass;
 }
 
@@ -172,11 +84,17 @@ void MeanField::run(const Step& step) {
   if (step.heeds_state) pass.state = reinterpret_cast<FieldState*>(state_.data());
   pass.out = step.out;
   pass.labels = step.labels;
-  CRFSEG_LAUNCH(pass_field, room_.blocks(), block_threads, room_.shared_bytes(), stream_, pass);
+  std::visit(
+      [&](const auto& rows) {
+        using T = typename std::decay_t<decltype(rows)>::Element;
+        CRFSEG_LAUNCH(pass_field<T>, room_.blocks(), block_threads, room_.shared_bytes(), stream_,
+                      pass);
+      },
+      log_unary_);
 }
 
 void MeanField::keep_marginals() {
-  if (!q_) q_ = Array<float>(log_unary_.size(), allocate_);
+  if (!q_) q_ = Array<float>(tiling_.n_slots() * width_, allocate_);
 }
 
 void MeanField::load_q(BatchView<const float> q) {
@@ -196,7 +114,7 @@ void MeanField::infer(BatchView<const float> start, const FieldOptions& options,
   if (given) load_q(start);
   if (keep_q) keep_marginals();
   if (options.damping > 0.0F) {
-    if (!z_) z_ = Array<float>(log_unary_.size(), allocate_);
+    if (!z_) z_ = Array<float>(tiling_.n_slots() * width_, allocate_);
     if (given) {
       CRFSEG_LAUNCH(log_marginals, elementwise(z_.size()), block_threads, 0, stream_, z_.size(),
                     q_.data(), z_.data());
@@ -279,8 +197,13 @@ void MeanField::evaluate(bool entropy, const std::uint32_t* skip, double* to) {
   if (skip != nullptr) pass.state = reinterpret_cast<FieldState*>(state_.data());
   const std::int64_t n_tiles = tiling_.n_tiles();
   double* sums = tile_sums_.data() + n_tiles;  // behind the offsets of energies
-  CRFSEG_LAUNCH(find_energy, blocks_of(n_tiles), block_threads, double_per_thread, stream_, pass,
-                entropy, sums);
+  std::visit(
+      [&](const auto& rows) {
+        using T = typename std::decay_t<decltype(rows)>::Element;
+        CRFSEG_LAUNCH(find_energy<T>, blocks_of(n_tiles), block_threads, double_per_thread, stream_,
+                      pass, entropy, sums);
+      },
+      log_unary_);
   CRFSEG_LAUNCH(add_up<double>, 1, block_threads, double_per_thread, stream_, n_tiles, sums, to,
                 skip);
 }

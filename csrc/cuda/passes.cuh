@@ -18,13 +18,14 @@ namespace cuda {
 // One pairwise term as kernels see it.
 struct TermView {
   LatticeView lattice;
-  const float* rows = nullptr;         // blurred; -w mu of them where mu is a matrix
-  float* partial = nullptr;            // where tiles put their sums
+  const void* rows = nullptr;          // blurred; by factor -w mu of them where mu is a matrix
+  void* partial = nullptr;             // where tiles put their sums; stored as `rows`
+  RowUnit unit;                        // of both
   const float* slice_scale = nullptr;  // (built slots) or null
   const float* splat_scale = nullptr;
   const float* factor = nullptr;     // (width) what is read is multiplied by
   const float* self = nullptr;       // (built slots) or null: the diagonal, to be left out
-  const float* self_rows = nullptr;  // (n_labels, width): -w mu of a matrix; null: factor
+  const float* self_rows = nullptr;  // (n_labels, width): the matrix, by factor; null: factor
 };
 
 struct TilePass {
@@ -66,30 +67,34 @@ CRFSEG_DEVICE void write_tile(const Tiling& tiling, std::int64_t tile, int n_lab
   }
 }
 
+// T: what rows of terms are stored as, here and in messages.
+template <class T = float>
 CRFSEG_DEVICE void splat_terms(const TilePass& pass, std::int64_t tile, const TileValues& own) {
   for (int k = 0; k < pass.n_terms; ++k) {
     const TermView& term = pass.terms[k];
     splat_tile(term.lattice, tile, own.rows, own.stride, pass.width, term.splat_scale,
-               term.partial);
+               static_cast<T*>(term.partial), term.unit);
   }
 }
 
 // What a term adds to the logits of a slot, four labels at a time.
+template <class T = float>
 CRFSEG_DEVICE Quad message_of(const TermView& term, std::int64_t tile, int slot, int n_labels,
                               int width, int quad, const float* q) {
   const std::int64_t at = term.lattice.built_tile(tile) * term.lattice.tiling.size() + slot;
-  Quad sum = slice_slot(term.lattice, tile, slot, term.rows, width, quad);
+  const T* rows = static_cast<const T*>(term.rows);
+  Quad sum = slice_slot(term.lattice, tile, slot, rows, width, quad, term.unit);
   if (term.slice_scale != nullptr) sum = term.slice_scale[at] * sum;
-  sum = load_quad(term.factor + 4 * quad) * sum;
-  if (term.self == nullptr) return sum;
+  if (term.self == nullptr) return load_quad(term.factor + 4 * quad) * sum;
   if (term.self_rows == nullptr) {
-    return sum - term.self[at] * (load_quad(term.factor + 4 * quad) * load_quad(q + 4 * quad));
+    const Quad factor = load_quad(term.factor + 4 * quad);
+    return factor * sum - term.self[at] * (factor * load_quad(q + 4 * quad));
   }
   for (int label = 0; label < n_labels; ++label) {
     const float* row = term.self_rows + std::int64_t{label} * width + 4 * quad;
     sum = sum - (term.self[at] * q[label]) * load_quad(row);
   }
-  return sum;
+  return load_quad(term.factor + 4 * quad) * sum;
 }
 
 CRFSEG_DEVICE void softmax(float* row, int width) {

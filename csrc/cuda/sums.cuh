@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "cuda/grid.h"
 #include "cuda/numbers.cuh"
 
 namespace crfseg {
 namespace cuda {
+
+constexpr std::size_t double_per_thread = block_threads * sizeof(double);
 
 // The sum of n values, in an order that depends on nothing else: one block.
 template <class T>

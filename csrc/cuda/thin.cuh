@@ -17,11 +17,12 @@ constexpr ThinLabel mixed_labels = 0xFFFF;      // of a square: not one label; o
 constexpr float log_held_floor = -69.0775528F;  // log 1e-30: the least of probabilities once held
 
 // The first where several are. Padding is never more probable.
-CRFSEG_DEVICE int most_probable(const float* row, int width) {
-  float top = row[0];
+template <class T>
+CRFSEG_DEVICE int most_probable(const T* row, int width) {
+  float top = widened(row[0]);
   int best = 0;
   for (int first = 0; first < width; first += 4) {
-    const Quad four = load_quad(row + first);
+    const Quad four = load_log_unary(row + first);
     const float values[4] = {four.x, four.y, four.z, four.w};
     CRFSEG_UNROLL
     for (int i = 0; i < 4; ++i) {
@@ -32,7 +33,8 @@ CRFSEG_DEVICE int most_probable(const float* row, int width) {
   return best;
 }
 
-CRFSEG_KERNEL find_most_probable(CRFSEG_CONSTANT Tiling tiling, const float* rows, int width,
+template <class T>
+CRFSEG_KERNEL find_most_probable(CRFSEG_CONSTANT Tiling tiling, const T* rows, int width,
                                  ThinLabel* labels) {
   for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
     for (int slot = thread_index(); slot < tiling.size(); slot += block_size()) {
@@ -105,22 +107,24 @@ CRFSEG_DEVICE float held(float log_unary, float top, float factor) {
   return fmaxf(factor * (log_unary - top), log_held_floor);
 }
 
-CRFSEG_DEVICE void hold_row(float* row, int width, float factor) {
+template <class T>
+CRFSEG_DEVICE void hold_row(T* row, int width, float factor) {
   float top = log_zero;
   for (int label = 0; label < width; label += 4) {
-    const Quad four = load_quad(row + label);
+    const Quad four = load_log_unary(row + label);
     top = fmaxf(top, fmaxf(fmaxf(four.x, four.y), fmaxf(four.z, four.w)));
   }
   for (int label = 0; label < width; label += 4) {
-    const Quad four = load_quad(row + label);
-    store_quad(row + label, {held(four.x, top, factor), held(four.y, top, factor),
-                             held(four.z, top, factor), held(four.w, top, factor)});
+    const Quad four = load_log_unary(row + label);
+    store_log_unary(row + label, {held(four.x, top, factor), held(four.y, top, factor),
+                                  held(four.z, top, factor), held(four.w, top, factor)});
   }
 }
 
 // Where more than half of an item is thin, that is noise, and nothing is held.
+template <class T>
 CRFSEG_KERNEL hold_points(CRFSEG_CONSTANT Tiling tiling, const ThinLabel* covering,
-                          const std::uint32_t* n_thin, float factor, int width, float* rows) {
+                          const std::uint32_t* n_thin, float factor, int width, T* rows) {
   for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
     const std::int64_t item = tile / tiling.per_item;
     if (2 * std::int64_t{n_thin[item]} > tiling.n_points) continue;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A mean field's unaries: read into its rows, and held where structures are thin.
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <type_traits>
+#include <variant>
 
 #include "cuda/grid.h"
 #include "cuda/mean_field.h"
@@ -15,9 +19,10 @@ float of_ordered(std::uint32_t bits) {
   return float_of_bits((bits & 0x80000000U) != 0 ? bits & 0x7FFFFFFFU : ~bits);
 }
 
-void read_rows(const Tiling& tiling, const UnaryReading& reading, float* rows,
-               UnaryReportBits* report, double* tile_sums, Stream stream) {
-  CRFSEG_LAUNCH(read_unary, blocks_of(tiling.n_tiles()), block_threads,
+template <class T>
+void read_rows(const Tiling& tiling, const UnaryReading& reading, T* rows, UnaryReportBits* report,
+               double* tile_sums, Stream stream) {
+  CRFSEG_LAUNCH(read_unary<T>, blocks_of(tiling.n_tiles()), block_threads,
                 reading_shared_bytes(block_threads), stream, tiling, reading, rows, report,
                 reading.kind == UnaryKind::energies ? tile_sums : nullptr);
 }
@@ -46,6 +51,22 @@ Array<ThinLabel> find_covering(const Tiling& tiling, int side, const Array<ThinL
   return look({tiling.n_items, down, height, width, back, side}, false, beside);
 }
 
+template <class T>
+void hold_thin_rows(const Tiling& tiling, int side, float factor, int width, T* rows,
+                    const Allocate& allocate, Stream stream) {
+  const Array<ThinLabel> labels(tiling.n_items * tiling.n_points, allocate);
+  const std::int64_t blocks = blocks_of(tiling.n_tiles());
+  CRFSEG_LAUNCH(find_most_probable<T>, blocks, block_threads, 0, stream, tiling, rows, width,
+                labels.data());
+  const Array<ThinLabel> covering = find_covering(tiling, side, labels, allocate, stream);
+  const Array<std::uint32_t> n_thin(tiling.n_items, allocate);
+  fill_bytes(n_thin.data(), 0, static_cast<std::size_t>(n_thin.nbytes()), stream);
+  CRFSEG_LAUNCH(count_thin, blocks, block_threads, block_threads * sizeof(std::uint32_t), stream,
+                tiling, covering.data(), n_thin.data());
+  CRFSEG_LAUNCH(hold_points<T>, blocks, block_threads, 0, stream, tiling, covering.data(),
+                n_thin.data(), factor, width, rows);
+}
+
 }  // namespace
 
 // Nothing is known of a new unary, and nothing is left out of its rows.
@@ -58,8 +79,12 @@ void MeanField::begin_unary() {
 
 void MeanField::set_unary(const ScoreView& values, UnaryKind kind, float clip) {
   begin_unary();
-  read_rows(tiling_, {values, kind, false, clip, n_labels_, width_}, log_unary_.data(),
-            report_.data(), tile_sums_.data(), stream_);
+  std::visit(
+      [&](const auto& rows) {
+        read_rows(tiling_, {values, kind, false, clip, n_labels_, width_}, rows.data(),
+                  report_.data(), tile_sums_.data(), stream_);
+      },
+      log_unary_);
 }
 
 void MeanField::set_coarse_unary(const ScoreView& scores, const CoarseGrid& grid, UnaryKind kind,
@@ -74,14 +99,28 @@ void MeanField::set_coarse_unary(const ScoreView& scores, const CoarseGrid& grid
   CRFSEG_LAUNCH(find_taps, elementwise(taps.size()), block_threads, 0, stream_, grid, taps.data());
   const CoarseRows from{rows.data(),  taps.data(), cells.per_item * cells.size(),
                         grid.columns, grid.height, grid.width};
-  CRFSEG_LAUNCH(upsample, blocks_of(tiling_.n_tiles()), block_threads, 0, stream_, tiling_, from,
-                are_probabilities, clip, n_labels_, width_, log_unary_.data());
+  std::visit(
+      [&](const auto& log_unary) {
+        using T = typename std::decay_t<decltype(log_unary)>::Element;
+        CRFSEG_LAUNCH(upsample<T>, blocks_of(tiling_.n_tiles()), block_threads, 0, stream_, tiling_,
+                      from, are_probabilities, clip, n_labels_, width_, log_unary.data());
+      },
+      log_unary_);
 }
 
 void MeanField::set_labels(const std::int32_t* labels, const LabelEnergies& energies) {
+  const float least = std::min(energies.given, energies.other);
+  if (storage_ == FloatType::float16 && std::abs(least) > most_label_energy) {
+    throw TooCoarse("labels of such energies need rows of float32");
+  }
   begin_unary();
-  CRFSEG_LAUNCH(read_hard_labels, blocks_of(tiling_.n_tiles()), block_threads, 0, stream_, tiling_,
-                labels, energies, n_labels_, width_, log_unary_.data());
+  std::visit(
+      [&](const auto& rows) {
+        using T = typename std::decay_t<decltype(rows)>::Element;
+        CRFSEG_LAUNCH(read_hard_labels<T>, blocks_of(tiling_.n_tiles()), block_threads, 0, stream_,
+                      tiling_, labels, energies, n_labels_, width_, rows.data());
+      },
+      log_unary_);
 }
 
 UnaryFindings MeanField::findings() const {
@@ -94,17 +133,11 @@ UnaryFindings MeanField::findings() const {
 void MeanField::hold_thin(int side, float factor) {
   if (tiling_.width == 0) throw Error("thin structures are those of images");
   if (side < 2) return;
-  const Array<ThinLabel> labels(tiling_.n_items * tiling_.n_points, allocate_);
-  const std::int64_t blocks = blocks_of(tiling_.n_tiles());
-  CRFSEG_LAUNCH(find_most_probable, blocks, block_threads, 0, stream_, tiling_, log_unary_.data(),
-                width_, labels.data());
-  const Array<ThinLabel> covering = find_covering(tiling_, side, labels, allocate_, stream_);
-  const Array<std::uint32_t> n_thin(tiling_.n_items, allocate_);
-  fill_bytes(n_thin.data(), 0, static_cast<std::size_t>(n_thin.nbytes()), stream_);
-  CRFSEG_LAUNCH(count_thin, blocks, block_threads, block_threads * sizeof(std::uint32_t), stream_,
-                tiling_, covering.data(), n_thin.data());
-  CRFSEG_LAUNCH(hold_points, blocks, block_threads, 0, stream_, tiling_, covering.data(),
-                n_thin.data(), factor, width_, log_unary_.data());
+  std::visit(
+      [&](const auto& rows) {
+        hold_thin_rows(tiling_, side, factor, width_, rows.data(), allocate_, stream_);
+      },
+      log_unary_);
 }
 
 }  // namespace cuda

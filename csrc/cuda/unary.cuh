@@ -135,8 +135,9 @@ CRFSEG_DEVICE void note(const PointFindings& found, UnaryKind kind, UnaryReportB
 }
 
 // Makes a point's row; returns what was taken from its values.
+template <class T>
 CRFSEG_DEVICE float read_point(const UnaryReading& reading, std::int64_t item, std::int64_t point,
-                               float* row, UnaryReportBits* report) {
+                               T* row, UnaryReportBits* report) {
   const float shift = shift_of(reading, item, point);
   PointFindings found;
   for (int first = 0; first < reading.width; first += 4) {
@@ -149,14 +150,15 @@ CRFSEG_DEVICE float read_point(const UnaryReading& reading, std::int64_t item, s
       look_at(values[i], reading.kind, &found);
       entries[i] = entry_of(values[i], reading, shift);
     }
-    store_quad(row + first, {entries[0], entries[1], entries[2], entries[3]});
+    store_log_unary(row + first, {entries[0], entries[1], entries[2], entries[3]});
   }
   note(found, reading.kind, report);
   return shift;
 }
 
-CRFSEG_DEVICE void clear_row(float* row, int width) {
-  for (int label = 0; label < width; label += 4) store_quad(row + label, no_quad());
+template <class T>
+CRFSEG_DEVICE void clear_row(T* row, int width) {
+  for (int label = 0; label < width; label += 4) store_log_unary(row + label, no_quad());
 }
 
 // Threads find things out by turns in memory that their block shares: all of them at one place of
@@ -173,8 +175,9 @@ inline std::size_t reading_shared_bytes(int threads) {
 }
 
 // tile_sums: of the lowest energies, from which others are counted; or null.
+template <class T>
 CRFSEG_KERNEL read_unary(CRFSEG_CONSTANT Tiling tiling, CRFSEG_CONSTANT UnaryReading reading,
-                         float* rows, UnaryReportBits* report, double* tile_sums) {
+                         T* rows, UnaryReportBits* report, double* tile_sums) {
   CRFSEG_SHARED(shared);
   double* room = reinterpret_cast<double*>(shared);
   auto* of_block = reinterpret_cast<UnaryReportBits*>(room + block_size());
@@ -184,7 +187,7 @@ CRFSEG_KERNEL read_unary(CRFSEG_CONSTANT Tiling tiling, CRFSEG_CONSTANT UnaryRea
     double offset = 0.0;
     for (int slot = thread_index(); slot < tiling.size(); slot += block_size()) {
       const std::int64_t point = tiling.point(tile, slot);
-      float* row = rows + (tile * tiling.size() + slot) * reading.width;
+      T* row = rows + (tile * tiling.size() + slot) * reading.width;
       if (point < 0) {
         clear_row(row, reading.width);
       } else {
@@ -238,8 +241,9 @@ CRFSEG_DEVICE float log_mixed(float probability, float clip) {
   return p > 0.0F ? logf(p) : log_zero;
 }
 
+template <class T>
 CRFSEG_KERNEL upsample(CRFSEG_CONSTANT Tiling tiling, CRFSEG_CONSTANT CoarseRows from,
-                       bool are_probabilities, float clip, int n_labels, int width, float* rows) {
+                       bool are_probabilities, float clip, int n_labels, int width, T* rows) {
   const int quads = width / 4;
   for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
     for (int i = thread_index(); i < tiling.size() * quads; i += block_size()) {
@@ -256,7 +260,7 @@ CRFSEG_KERNEL upsample(CRFSEG_CONSTANT Tiling tiling, CRFSEG_CONSTANT CoarseRows
         }
         mixed = {entries[0], entries[1], entries[2], entries[3]};
       }
-      store_quad(rows + (tile * tiling.size() + slot) * width + 4 * quad, mixed);
+      store_log_unary(rows + (tile * tiling.size() + slot) * width + 4 * quad, mixed);
     }
   }
 }
@@ -271,8 +275,9 @@ CRFSEG_DEVICE float entry_of_label(const LabelEnergies& energies, int n_labels, 
   return is_known ? -energies.other : -energies.unknown;
 }
 
+template <class T>
 CRFSEG_KERNEL read_hard_labels(CRFSEG_CONSTANT Tiling tiling, const std::int32_t* labels,
-                               LabelEnergies energies, int n_labels, int width, float* rows) {
+                               LabelEnergies energies, int n_labels, int width, T* rows) {
   const int quads = width / 4;
   for (std::int64_t tile = block_index(); tile < tiling.n_tiles(); tile += grid_size()) {
     for (int i = thread_index(); i < tiling.size() * quads; i += block_size()) {
@@ -286,7 +291,7 @@ CRFSEG_KERNEL read_hard_labels(CRFSEG_CONSTANT Tiling tiling, const std::int32_t
                 entry_of_label(energies, n_labels, own, label + 2),
                 entry_of_label(energies, n_labels, own, label + 3)};
       }
-      store_quad(rows + (tile * tiling.size() + slot) * width + label, four);
+      store_log_unary(rows + (tile * tiling.size() + slot) * width + label, four);
     }
   }
 }

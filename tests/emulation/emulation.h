@@ -17,8 +17,11 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/half.h"
+
 #define CRFSEG_KERNEL static void
 #define CRFSEG_DEVICE static inline
+#define CRFSEG_AT_ONCE(threads, blocks)
 #define CRFSEG_CONSTANT const
 #define CRFSEG_UNROLL
 #define CRFSEG_SHARED(name) unsigned char* name = ::emulation::place.shared
@@ -83,6 +86,8 @@ static inline void atomic_max(std::uint32_t* at, std::uint32_t value) {
 static inline void atomic_add(std::uint32_t* at, std::uint32_t value) {
   __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
 }
+static inline float widened(Float16 value) { return to_float(value); }
+static inline Float16 narrowed(float value) { return to_float16(value); }
 
 }  // namespace cuda
 }  // namespace crfseg

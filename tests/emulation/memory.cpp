@@ -80,7 +80,8 @@ void check_filter() {
 // A field with all that it can have, and what it has found.
 class Field {
  public:
-  explicit Field(const Scene& scene) : scene_(scene), lattice_(lattice_of(scene, {})) {
+  Field(const Scene& scene, cuda::FloatType storage)
+      : scene_(scene), storage_(storage), lattice_(lattice_of(scene, {})) {
     check::Random random(3);
     unary_ = random.uniforms(n_labels * scene.n_points(), -2.0F, 2.0F);
     q_ = unary_;
@@ -89,7 +90,7 @@ class Field {
 
   void build() {
     field_ = std::make_unique<cuda::MeanField>(lattice_->view().tiling, n_labels, twins::allocate(),
-                                               nullptr);
+                                               nullptr, storage_);
     field_->set_unary(view(unary_), UnaryKind::energies, 0.0F);
     add({});
     add({Compatibility::Kind::matrix, {0.0F, 1.0F, 0.5F, 1.0F, 0.0F, 2.0F, 0.5F, 2.0F, 0.0F}});
@@ -126,6 +127,7 @@ class Field {
   }
 
   Scene scene_;
+  cuda::FloatType storage_;
   std::shared_ptr<const cuda::Lattice> lattice_;
   std::vector<float> unary_, q_;
   std::vector<std::int32_t> labels_;
@@ -133,22 +135,22 @@ class Field {
   std::unique_ptr<cuda::MeanField> field_;
 };
 
-void check_building_a_field() {
-  fail_everywhere([] {
-    Field field(small_scene());
+void check_building_a_field(cuda::FloatType storage) {
+  fail_everywhere([&] {
+    Field field(small_scene(), storage);
     field.build();
   });
 }
 
 // Calls that fail leave a field as good as new.
-void check_mean_field() {
-  Field expected(small_scene());
+void check_mean_field(cuda::FloatType storage) {
+  Field expected(small_scene(), storage);
   expected.build();
   expected.infer();
   const double energy = expected.energy();
   bool fails = true;
   for (std::int64_t n = 0; fails; ++n) {
-    Field field(small_scene());
+    Field field(small_scene(), storage);
     field.build();
     const bool inference_fails = fails_at(n, [&] { field.infer(); });
     if (inference_fails) field.outcome();
@@ -169,8 +171,10 @@ int main() {
   const emulation::HeapCounts before = emulation::heap_counts();
   check_lattice();
   check_filter();
-  check_building_a_field();
-  check_mean_field();
+  for (const cuda::FloatType storage : {cuda::FloatType::float32, cuda::FloatType::float16}) {
+    check_building_a_field(storage);
+    check_mean_field(storage);
+  }
   CHECK(emulation::heap_counts().pieces == before.pieces);
   return check::result();
 }

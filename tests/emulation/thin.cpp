@@ -8,18 +8,8 @@
 
 namespace {
 
-namespace cuda = twins::cuda;
+using namespace twins;
 using crfseg::CoarseGrid;
-using crfseg::UnaryKind;
-using twins::check_marginals;
-using twins::clip;
-using twins::device_field;
-using twins::device_marginals;
-using twins::Model;
-using twins::model_of;
-using twins::random_values;
-using twins::SetDevice;
-using twins::Values;
 
 using Map = std::vector<int>;  // labels of one image
 

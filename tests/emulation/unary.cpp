@@ -6,23 +6,10 @@
 
 namespace {
 
-namespace cuda = twins::cuda;
+using namespace twins;
 using crfseg::CoarseGrid;
 using crfseg::LabelEnergies;
-using crfseg::LabelView;
-using crfseg::UnaryKind;
 using crfseg::UnaryReport;
-using twins::check_marginals;
-using twins::clip;
-using twins::device_field;
-using twins::device_marginals;
-using twins::Model;
-using twins::model_of;
-using twins::random_values;
-using twins::SetCpu;
-using twins::SetDevice;
-using twins::Values;
-using twins::view_of;
 
 // ---- coarse scores
 

@@ -17,12 +17,16 @@ namespace {
 // The same as Strided, with the type of floats behind the address.
 using Typed = std::tuple<Address, int, std::int64_t, std::int64_t, std::int64_t>;
 
+cuda::FloatType float_type_of(int type) {
+  expect(type >= 0 && type <= 2, "unknown type of floats");
+  return static_cast<cuda::FloatType>(type);
+}
+
 template <class Void>
 cuda::FloatBatch<Void> floats_of(const std::optional<Typed>& array) {
   if (!array) return {};
   const auto& [address, type, item, label, point] = *array;
-  expect(type >= 0 && type <= 2, "unknown type of floats");
-  return {at<Void>(address), static_cast<cuda::FloatType>(type), item, label, point};
+  return {at<Void>(address), float_type_of(type), item, label, point};
 }
 
 UnaryKind kind_of(int kind) {
@@ -34,13 +38,15 @@ UnaryKind kind_of(int kind) {
 class Field {
  public:
   Field(std::int64_t n_items, std::int64_t n_points, std::int64_t width, int side, int n_labels,
-        int device, Address stream, const std::optional<Allocator>& allocator)
+        int storage, int device, Address stream, const std::optional<Allocator>& allocator)
       : device_(device), n_labels_(n_labels), n_points_(n_points) {
     expect(n_items >= 1 && n_points >= 1 && (side == 8 || side == 16), "expected points in tiles");
+    const cuda::FloatType stored = float_type_of(storage);
     cuda::Allocate allocate = allocate_by(allocator, stream_of(stream));
     on_device([&] {
       field_ = std::make_unique<cuda::MeanField>(cuda::Tiling::of(n_items, n_points, width, side),
-                                                 n_labels, std::move(allocate), stream_of(stream));
+                                                 n_labels, std::move(allocate), stream_of(stream),
+                                                 stored);
     });
   }
 
@@ -148,10 +154,10 @@ void bind_mean_field(py::module_& module) {
   module.attr("MOST_LABELS") = cuda::most_labels;
   module.attr("MOST_TERMS") = cuda::most_terms;
   py::class_<Field>(module, "MeanField", py::module_local())
-      .def(py::init<std::int64_t, std::int64_t, std::int64_t, int, int, int, Address,
+      .def(py::init<std::int64_t, std::int64_t, std::int64_t, int, int, int, int, Address,
                     const std::optional<Allocator>&>(),
            py::arg("n_items"), py::arg("n_points"), py::arg("width"), py::arg("side"),
-           py::arg("n_labels"), py::arg("device"), py::arg("stream"),
+           py::arg("n_labels"), py::arg("storage"), py::arg("device"), py::arg("stream"),
            py::arg("allocate").none(true))
       .def_property_readonly("nbytes", &Field::nbytes)
       .def("set_unary", &Field::set_unary, py::arg("values"), py::arg("kind"), py::arg("clip"))

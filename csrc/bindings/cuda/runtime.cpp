@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/cuda/bindings.h"
+#include "cuda/storage.h"
 #include "error.h"
 
 namespace crfseg {
@@ -21,6 +22,8 @@ void bind_errors(py::module_& module) {
   static const auto& no_room = *new py::exception<cuda::NoRoom>(module, "NoRoom", error.ptr());
   static const auto& too_many_items =
       *new py::exception<cuda::TooManyItems>(module, "TooManyItems", error.ptr());
+  static const auto& too_coarse =
+      *new py::exception<cuda::TooCoarse>(module, "TooCoarse", error.ptr());
   static const auto& out_of_bounds =
       *new py::exception<cuda::OutOfBounds>(module, "OutOfBounds", PyExc_ValueError);
   static const auto& key_range = *new py::exception<KeyRange>(module, "KeyRange", PyExc_ValueError);
@@ -35,6 +38,8 @@ void bind_errors(py::module_& module) {
       raise(out_of_bounds, py::make_tuple(e.point));
     } catch (const cuda::TooManyItems& e) {
       raise(too_many_items, py::make_tuple(e.what()));
+    } catch (const cuda::TooCoarse& e) {
+      raise(too_coarse, py::make_tuple(e.what()));
     } catch (const cuda::NoRoom& e) {
       raise(no_room, py::make_tuple(e.what()));
     } catch (const cuda::DeviceError& e) {
