@@ -114,7 +114,7 @@ class DeviceJob(NamedTuple):
             with explained(self.where, f"{n} x {self.n_labels} labels of {self.grid} points"):
                 self._infer(target, first, n)
         except native.cuda.TooCoarse:
-            return self._replace(has_halves=False)._has_refined(target, first, n)
+            self._replace(has_halves=False)._refine(target, first, n)  # noqa: SLF001 - its own kind
         except (MemoryError, native.cuda.TooManyItems):
             if n == 1 or current_room() is not None:
                 raise

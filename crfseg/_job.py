@@ -124,7 +124,6 @@ def run(
         model.confidence,
         model.ignore_index if is_mark_given else None,  # else it is for the result alone
         keep_thin,
-        has_halves=model.storage == "float16",
     )
     marks = (model.min_confidence, model.ignore_index)
     unsure = checked_unsure(where, *marks, scores, model.returns, unaries.n_labels)
@@ -190,7 +189,7 @@ def _device_job(
         DeviceUnaries(where, device.place, scores, unaries),
         DeviceKernels(where, device.place, kernels.settled, grid, accuracy, images, scale),
         *(form, unaries.foreground, model.iterations, model.tolerance, model.solver.damping),
-        keep_thin,
+        *(keep_thin, model.storage == "float16"),
     )
 
 
