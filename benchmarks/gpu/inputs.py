@@ -27,8 +27,9 @@ class Inputs:
     sets: list[tuple[Tensor, Tensor]]
 
     def refine(self, i: int, parameters: str) -> Tensor:
-        """Marginals of the i-th set, as users would call it."""
+        """Marginals of the i-th set, as users would call it; of float16 by rows of halves."""
         logits, images = self.sets[i % len(self.sets)]
+        has_halves = logits.is_cuda and logits.dtype == torch.float16
         found: Tensor = crfseg.refine(
             logits,
             images,
@@ -36,6 +37,7 @@ class Inputs:
             layout="NCHW",
             returns="probs",
             iterations=ITERATIONS,
+            storage="float16" if has_halves else "float32",
             **PARAMETERS[parameters],
         )
         return found
