@@ -57,6 +57,12 @@ def refuse_capture(where: str, place: Place) -> None:
         raise fault.host_in_graph(where)
 
 
+def require_pool(where: str, place: Place) -> None:
+    """Raise where a graph is captured whose memory nobody would keep for it."""
+    if place.allocate is None and native.cuda.is_capturing(place.stream):
+        raise fault.graph_without_pool(where)
+
+
 def require(where: str, name: str = "x") -> None:
     """Raise unless a CUDA device can be used, on which an argument is."""
     why_not = native.why_no_cuda()

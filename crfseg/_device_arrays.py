@@ -208,8 +208,10 @@ def _shadow(
 ) -> Shadow:
     """``strides`` in bytes, None: packed; ``dtype`` None: bfloat16."""
     stands_for = np.dtype(np.float16) if dtype is None else dtype
-    if stands_for.kind not in "biuf" or stands_for not in TYPES or not stands_for.isnative:
-        raise fault.wrong_dtype(where, name, stands_for, "real numbers in native byte order")
+    if stands_for.newbyteorder("=") in TYPES and not stands_for.isnative:
+        raise fault.wrong_dtype(where, name, stands_for, "native byte order")
+    if stands_for not in TYPES:
+        raise fault.wrong_dtype(where, name, stands_for, "real numbers")
     size = stands_for.itemsize
     if strides is None:
         strides = _packed(shape, size)
@@ -299,10 +301,9 @@ def _open_dlpack(where: str, name: str, value: Any, beside: Place | None) -> Sha
     size = bits // 8
     strides = None if borrowed.strides is None else [size * step for step in borrowed.strides]
     place = place._replace(device=borrowed.device[1])
-    is_ordered = beside is None and is_cupys(value)
     return _shadow(
         *(where, name, borrowed.address, borrowed.shape, strides, dtype, place, borrowed),
-        is_ordered=is_ordered,
+        is_ordered=_is_ordered(value, place),
     )
 
 
@@ -321,13 +322,18 @@ def _open_interface(where: str, name: str, value: Any, beside: Place | None) -> 
     return _shadow(
         *(where, name, address, tuple(said["shape"]), said.get("strides")),
         *(np.dtype(said["typestr"]), place, value),
-        is_ordered=beside is None and is_cupys(value),
+        is_ordered=_is_ordered(value, place),
     )
 
 
 def is_cupys(value: Any) -> bool:
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def _is_ordered(value: Any, place: Place) -> bool:
+    """Whether its library gives its memory away in the order of the place's stream."""
+    return is_cupys(value) and _place_of(value, place.device).stream == place.stream
 
 
 def _place_of(value: Any, index: int) -> Place:

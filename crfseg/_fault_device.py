@@ -73,6 +73,14 @@ def host_in_graph(where: str) -> CudaError:
     )
 
 
+def graph_without_pool(where: str) -> CudaError:
+    """A capture in which memory would come from no library's pool."""
+    return CudaError(
+        f"[{where}] a graph keeps its memory in the pool of PyTorch or CuPy; "
+        "expected x as an array of one of them"
+    )
+
+
 def no_room(where: str, error: Exception) -> CudaError:
     """A graph whose lattices outgrew their room."""
     return CudaError(f"[{where}] {error}; expected a larger max_vertices or max_rows")

@@ -13,7 +13,7 @@ from . import _fault as fault
 from . import _fault_device as fault_device
 from . import _memory as memory
 from ._containers import Restore, requires_gradient
-from ._device import Place, explained, refuse_capture, require
+from ._device import Place, explained, refuse_capture, require, require_pool
 from ._device_arrays import (
     beside,
     device_type,
@@ -74,7 +74,8 @@ def open_call(where: str, x: Any, image: Any, kind: str) -> tuple[OnDevice | Non
         opened = open_on_device(where, "x", x)
         place = opened.remote.place
         is_hard = opened.dtype.kind != "f" or kind == "mask"
-        if is_hard or place.allocate is None:
+        require_pool(where, place)
+        if is_hard:
             refuse_capture(where, place)
         given = to_host(opened) if is_hard else opened
         return OnDevice(place, device_type(opened)), given, _beside(where, "image", image, place)

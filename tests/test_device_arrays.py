@@ -249,7 +249,7 @@ class TestRefused:
         found = values_of(crfseg.refine(OnDevice(batch), image, **options))
         alone = values_of(crfseg.refine(OnDevice(probs), image, **options))
         np.testing.assert_array_equal(found, np.stack([alone] * 4))
-        with pytest.raises(ValueError, match="sigma_rgb is"):
+        with pytest.raises(ValueError, match=r"sigma_rgb = 0\.01 is too small"):
             crfseg.refine(OnDevice(probs), image, bilateral=(10, 0.01, 3))
 
     def test_what_devices_have_not(self):

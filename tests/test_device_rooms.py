@@ -109,12 +109,16 @@ class TestRooms:
         with pytest.raises(crfseg.CudaError, match="replayed with"):
             room.check()
 
-    def test_a_capture_without_room(self, monkeypatch):
+    def test_a_capture_without_room_or_pool(self, monkeypatch, place_with):
         monkeypatch.setattr(MODULE, "is_capturing", lambda stream: True)
-        with pytest.raises(crfseg.CudaError, match=r"being captured.*Room"):
+        with pytest.raises(crfseg.CudaError, match="the pool of PyTorch or CuPy"):
             crfseg.refine(OnDevice(scene()[0]), scene()[1])
+        place_with(Limited(2**40))
+        with pytest.raises(crfseg.CudaError, match=r"being captured.*Room"):
+            crfseg.refine(OnDevice(scene()[0]), OnDevice(scene()[1]))
 
-    def test_what_is_in_the_hosts_memory(self, monkeypatch):
+    def test_what_is_in_the_hosts_memory(self, monkeypatch, place_with):
+        place_with(Limited(2**40))
         probs, image = scene()
         features = np.ones((probs[0].size, 2), np.float32)
         on_device = OnDevice(image)
@@ -143,17 +147,18 @@ class TestRooms:
         room.check()
 
     def test_as_many_vertices_as_there_are(self):
-        field = np.array([[0.0], [3.0], [6.0]], np.float32)  # each alone
-        x = np.full((3, 2), 0.5, np.float32)
-        for most, is_enough in ((6, True), (5, False)):
+        features = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+        n_vertices = crfseg.Lattice(features).n_vertices
+        x = np.full((40, 2), 0.5, np.float32)
+        for most, is_enough in ((n_vertices, True), (n_vertices - 2, False)):
             room = crfseg.graphs.Room(most)
             with room.held():
-                crfseg.refine_points(OnDevice(x), field, sigmas=1.0)
+                crfseg.refine_points(OnDevice(x), features, sigmas=1.0)
             if is_enough:
                 room.check()
-            else:
-                with pytest.raises(crfseg.CudaError, match="no room"):
-                    room.check()
+                continue
+            with pytest.raises(crfseg.CudaError, match="no room"):
+                room.check()
 
     def test_what_needs_counting(self):
         with crfseg.graphs.Room(500).held(), pytest.raises(ValueError, match="accuracy='fine'"):
