@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "cpu/dispatch.h"
+#include "instruction_sets.h"
 #include "mean_field.h"
 
 using crfseg::LabelView;
@@ -184,7 +185,7 @@ void hard_labels() {
 
 int main() {
   const std::string best = crfseg::active_kernels().name;
-  for (const std::string& isa : crfseg::available_isas()) {
+  for (const std::string& isa : check::instruction_sets()) {
     crfseg::set_isa(isa);
     coarse_scores();
     hard_labels();

@@ -10,6 +10,7 @@
 #include "cpu/blur_plan.h"
 #include "cpu/dense_keys.h"
 #include "cpu/dispatch.h"
+#include "instruction_sets.h"
 #include "lattice.h"
 
 using crfseg::Lattice;
@@ -283,7 +284,7 @@ void bad_pixels_are_named() {
 }  // namespace
 
 int main() {
-  for (const std::string& isa : crfseg::available_isas()) {
+  for (const std::string& isa : check::instruction_sets()) {
     crfseg::set_isa(isa);
     lattice_is_the_slow_one(image(40, 150, 0, 0.4F), Keys::dense);
     lattice_is_the_slow_one(image(40, 150, 0, 4.0F), Keys::narrow);

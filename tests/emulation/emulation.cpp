@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "sanitizers.h"
+#include "../cpp/sanitizers.h"
 #include "schedules.h"
 
 namespace emulation {

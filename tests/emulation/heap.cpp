@@ -8,7 +8,7 @@
 #include <new>
 #include <set>
 
-#include "sanitizers.h"
+#include "../cpp/sanitizers.h"
 
 namespace emulation {
 namespace {
