@@ -10,6 +10,7 @@ WERROR ?= OFF
 # loaded there; `native` is for this machine's, empty for all, as in a release.
 CUDA ?= AUTO
 CUDA_ARCHITECTURES ?= 75-virtual
+DIST_CUDA ?= AUTO
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 INSTRUCTIONS_ARGS ?=
@@ -17,6 +18,7 @@ ROOFLINE_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
+SETTINGS := .venv/.settings
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 ADAPTED := tests/adapters/constraints.txt
 BUILD_TOOLS := cmake ninja packaging pathspec pybind11 scikit-build-core
@@ -43,7 +45,14 @@ test-core: $(STAMP) peer
 
 build: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt cmake/cuda.cmake $(NATIVE)
+# What a build goes by beside files: written anew where it has changed.
+$(SETTINGS): FORCE
+	@mkdir -p $(@D); now="$(CUDA) $(CUDA_ARCHITECTURES) $$(command -v nvcc)"; \
+		test "$$now" = "$$(cat $@ 2>/dev/null)" || echo "$$now" >$@
+
+FORCE:
+
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt cmake/cuda.cmake $(NATIVE) $(SETTINGS)
 	@test -n "$(PYTHON)" || { echo "crfseg needs Python 3.10 or newer: make PYTHON=/path/to/python"; exit 1; }
 	@echo "setting up .venv: tools, and the native code compiled (some minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -131,8 +140,7 @@ sanitize: $(STAMP)
 # load, and to say what is missing where there is no driver.
 cuda: $(patsubst csrc/cuda/%.cu,build/cuda/%.log,$(filter-out %/primitives.cu,$(KERNELS)))
 	$(PYTHON) tools/check_kernels.py tools/kernel_budget.csv $^
-	@ls .venv/lib*/python*/site-packages/crfseg/_cuda.* >/dev/null 2>&1 || \
-		$(MAKE) --always-make build CUDA=ON
+	$(MAKE) build
 	$(BIN)/python -I tools/try_cuda.py
 
 build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filter %.h %.cuh,$(NATIVE)))
@@ -142,10 +150,10 @@ build/cuda/%.log: csrc/cuda/%.cu $(filter-out csrc/cpu/% csrc/bindings/%,$(filte
 		-c -o /dev/null $< >$@ 2>&1 || { cat $@; rm $@; exit 1; }
 
 # What a release would upload, checked and tried in an environment of its own: with kernels for all
-# devices, which takes nvcc a while, unless CUDA=OFF.
+# devices, which takes nvcc a while, unless DIST_CUDA=OFF.
 dist: $(STAMP)
 	rm -rf dist build/dist
-	$(BIN)/python -m build --no-isolation --config-setting=cmake.define.CRFSEG_CUDA=$(CUDA)
+	$(BIN)/python -m build --no-isolation --config-setting=cmake.define.CRFSEG_CUDA=$(DIST_CUDA)
 	$(BIN)/python tools/check_dist.py dist
 	$(BIN)/python -m venv build/dist
 	build/dist/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \

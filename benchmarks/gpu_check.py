@@ -90,6 +90,8 @@ def run_all(sections: list[Section], options: argparse.Namespace, scratch: Path)
     words = ["--emulated"] * options.emulated + ["--quick"] * options.quick
     begin, outcomes = time.monotonic(), []
     out = options.out or default_out(options, scratch)
+    if out.suffix != ".json":
+        raise SystemExit(f"--out is {out}; expected a name that ends in .json")
     for section in sections:
         print(f"# {section.name} ...", flush=True)
         left = options.limit - (time.monotonic() - begin)

@@ -3,16 +3,15 @@
 # runtime in itself and links to no other library of CUDA, so that it loads where there is no driver.
 set(CRFSEG_CUDA AUTO CACHE STRING "build crfseg._cuda: ON, OFF, or AUTO where nvcc is found")
 
-if(NOT CRFSEG_CUDA STREQUAL "AUTO")
-  if(CRFSEG_CUDA)
-    set(CRFSEG_CUDA ON)
-  else()
-    set(CRFSEG_CUDA OFF)
-  endif()
+if(NOT CRFSEG_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "CRFSEG_CUDA is ${CRFSEG_CUDA}; expected ON, OFF or AUTO")
 endif()
 
 set(crfseg_has_nvcc OFF)
 if(NOT CRFSEG_CUDA STREQUAL "OFF")
+  if(CMAKE_CUDA_COMPILER MATCHES "NOTFOUND$")
+    unset(CMAKE_CUDA_COMPILER CACHE)  # it may be there by now
+  endif()
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _fault as fault
-from ._device_arrays import Shadow
+from ._device_arrays import Shadow, is_on_device
 
 Restore = Callable[[NDArray[Any]], Any]
 _DLPACK_CPU = 1
@@ -133,6 +133,8 @@ def _tensor(torch: Any, result: NDArray[Any], dtype: Any) -> Any:
 def _as_numpy(where: str, name: str, value: Any) -> NDArray[Any]:
     if value is None or isinstance(value, str | bytes | dict | set):
         raise fault.not_an_array(where, name, value)
+    if is_on_device(value) and not hasattr(value, "__dlpack_device__"):
+        raise fault.on_a_device(where, name, "CUDA")
     device = getattr(value, "__dlpack_device__", None)
     if device is not None and int(device()[0]) != _DLPACK_CPU:
         raise fault.on_a_device(where, name, tuple(int(part) for part in device()))

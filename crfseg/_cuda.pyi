@@ -29,7 +29,7 @@ class TooCoarse(Error):
     """Rows cannot be stored as what was asked for."""
 
 class NoRoom(Error):
-    """There was no room for all rows or vertices of a lattice."""
+    """``args = (what, lacking)``: there was no room for so many "rows" or "vertices"."""
 
 class OutOfDeviceMemory(MemoryError):
     """``args = (bytes,)`` that were asked for."""

@@ -79,7 +79,7 @@ def explained(where: str, what: str) -> Iterator[None]:
     except cuda.OutOfDeviceMemory as error:
         raise fault.out_of_memory(where, what, error.args[0]) from error
     except cuda.NoRoom as error:
-        raise fault.no_room(where, error) from error
+        raise fault.NoRoomError(where, *error.args) from error
     except (cuda.TooCoarse, cuda.TooManyItems):
         raise  # for who can do otherwise
     except cuda.Error as error:

@@ -7,6 +7,8 @@ from ._check import invalid
 class CudaError(RuntimeError):
     """CUDA cannot be used, or a call of its runtime failed; the sentence names the call."""
 
+    __module__ = "crfseg"
+
 
 def cannot_use(where: str, name: str, why: str) -> CudaError:
     """An array lies on a device, and nothing here can work with it."""
@@ -81,14 +83,20 @@ def graph_without_pool(where: str) -> CudaError:
     )
 
 
-def no_room(where: str, error: Exception) -> CudaError:
-    """A graph whose lattices outgrew their room."""
-    return CudaError(f"[{where}] {error}; expected a larger max_vertices or max_rows")
+class NoRoomError(CudaError):
+    """A lattice that outgrew its room."""
+
+    def __init__(self, where: str, what: str, lacking: int) -> None:
+        super().__init__(
+            f"[{where}] a lattice had {lacking} {what} more than there is room for; "
+            f"expected max_{what} to be as much larger"
+        )
+        self.lacking = lacking
 
 
 def bad_in_graph(where: str) -> CudaError:
     """Values in a replayed graph that a call would have refused."""
     return CudaError(
-        f"[{where}] the graph was replayed with an image or scores whose values are out of range "
-        "or not finite; expected values like those it was captured with"
+        f"[{where}] a call in the room, or a replay of it, had an image or scores whose values are "
+        "out of range or not finite; expected values that refine takes"
     )

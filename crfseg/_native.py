@@ -30,8 +30,8 @@ else:
     except ImportError as error:
         cuda = None
         _why_no_module = (
-            "crfseg was built without it: no CUDA compiler (nvcc) that it knows was found, or "
-            "CRFSEG_CUDA=OFF was said"
+            "crfseg was built without it, as no CUDA compiler (nvcc 11.8 or newer) was found or "
+            "CRFSEG_CUDA=OFF was said: docs/cuda.md"
             if isinstance(error, ModuleNotFoundError)
             else f"its module cannot be loaded ({error})"
         )

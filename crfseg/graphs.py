@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from . import _check as check
+from ._fault_device import NoRoomError
 
 _here = threading.local()
 
@@ -64,8 +65,17 @@ class Room:
             CudaError: if a lattice had no room, or values were none that ``refine`` would have
                 taken; the results are then worthless.
         """
-        for one in self._checks:
-            one()
+        lacking = [found for one in self._checks if (found := _shortage(one)) is not None]
+        if lacking:
+            raise max(lacking, key=lambda error: error.lacking)
+
+
+def _shortage(check_one: Callable[[], None]) -> NoRoomError | None:
+    try:
+        check_one()
+    except NoRoomError as error:
+        return error
+    return None
 
 
 def current_room() -> Room | None:

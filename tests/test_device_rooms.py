@@ -92,7 +92,7 @@ class TestRooms:
         room = crfseg.graphs.Room(*room)
         with room.held():
             crfseg.refine(OnDevice(probs), image)
-        with pytest.raises(crfseg.CudaError, match=r"no room for .* expected a larger"):
+        with pytest.raises(crfseg.CudaError, match=r"(vertices|rows) more than there is room for"):
             room.check()
 
     def test_values_are_judged_later(self):
@@ -100,13 +100,13 @@ class TestRooms:
         room = crfseg.graphs.Room(5000)
         with room.held():
             crfseg.refine(OnDevice(probs * 2), image)
-        with pytest.raises(crfseg.CudaError, match="replayed with"):
+        with pytest.raises(crfseg.CudaError, match="a replay of it"):
             room.check()
         levels = image / np.float32(100)
         room = crfseg.graphs.Room(5000)
         with room.held():
             crfseg.refine(OnDevice(probs), OnDevice(levels))
-        with pytest.raises(crfseg.CudaError, match="replayed with"):
+        with pytest.raises(crfseg.CudaError, match="a replay of it"):
             room.check()
 
     def test_a_capture_without_room_or_pool(self, monkeypatch, place_with):
@@ -157,7 +157,7 @@ class TestRooms:
             if is_enough:
                 room.check()
                 continue
-            with pytest.raises(crfseg.CudaError, match="no room"):
+            with pytest.raises(crfseg.CudaError, match="vertices more than"):
                 room.check()
 
     def test_what_needs_counting(self):

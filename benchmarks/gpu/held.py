@@ -20,9 +20,9 @@ class Bar(NamedTuple):
 
 BARS = (
     Bar("speed", "80/13, batch 1, float32, ms", 2.0, 1.0),
-    Bar("speed", "80/13, batch 1, 16 bits, ms", 2.0, 0.5),
+    Bar("speed", "80/13, batch 1, float16, ms", 2.0, 0.5),
     Bar("speed", "80/13, batch 64, float32, images/s", 1500, 2500, at_most=False),
-    Bar("speed", "80/13, batch 64, 16 bits, images/s", 1500, 4500, at_most=False),
+    Bar("speed", "80/13, batch 64, float16, images/s", 1500, 4500, at_most=False),
     Bar("rivals", "batch 1, times as fast as the plain torch lattice", 20, at_most=False),
     Bar("rivals", "batch 16, times as fast as the plain torch lattice", 20, at_most=False),
     Bar("training", "backward, forward passes", 3.0),

@@ -9,7 +9,7 @@ from gpu.inputs import PARAMETERS, Inputs, inputs
 from gpu.place import torch_device
 from gpu.sections import Context
 
-DTYPES = {"float32": torch.float32, "16 bits": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 BATCHES = (1, 4, 16, 64)
 
 

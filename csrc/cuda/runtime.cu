@@ -38,8 +38,10 @@ Availability availability() {
   const cudaError_t status = cudaGetDeviceCount(&found.n_devices);
   if (status != cudaSuccess) {
     cudaGetLastError();
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
     found.n_devices = 0;
-    found.why_not = cudaGetErrorString(status);
+    found.why_not = driver == 0 ? "there is no NVIDIA driver" : cudaGetErrorString(status);
   } else if (found.n_devices == 0) {
     found.why_not = "no CUDA device was found";
   }

@@ -50,8 +50,12 @@ class TooManyItems : public Error {
 // What was to fit into the room that was given did not.
 class NoRoom : public Error {
  public:
-  NoRoom(const char* what, std::int64_t too_many)
-      : Error("there was no room for " + std::to_string(too_many) + " " + what) {}
+  NoRoom(const char* things, std::int64_t too_many)
+      : Error("there was no room for " + std::to_string(too_many) + " " + things),
+        what_of(things),
+        lacking(too_many) {}
+  const char* what_of;  // "rows" or "vertices"
+  std::int64_t lacking;
 };
 
 // Whether there is a device, and if not, why.

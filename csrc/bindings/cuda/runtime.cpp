@@ -41,7 +41,7 @@ void bind_errors(py::module_& module) {
     } catch (const cuda::TooCoarse& e) {
       raise(too_coarse, py::make_tuple(e.what()));
     } catch (const cuda::NoRoom& e) {
-      raise(no_room, py::make_tuple(e.what()));
+      raise(no_room, py::make_tuple(e.what_of, e.lacking));
     } catch (const cuda::DeviceError& e) {
       raise(device_error, py::make_tuple(e.what()));
     } catch (const KeyRange& e) {
