@@ -13,7 +13,17 @@ from crfseg import _cuda
 def expect_refusal() -> None:
     """Ask for what needs a device."""
     try:
-        _cuda.MeanField(1, 4, 2, 16, 3, 0, 0, None)
+        _cuda.MeanField(
+            n_items=1,
+            n_points=4,
+            width=2,
+            side=16,
+            n_labels=3,
+            storage=0,
+            device=0,
+            stream=0,
+            allocate=None,
+        )
     except _cuda.DeviceError as error:
         if not str(error).startswith("cuda"):
             sys.exit(f"{error}: expected the call that failed")
