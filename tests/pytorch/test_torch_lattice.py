@@ -89,7 +89,7 @@ for name in ("lattice", "refined", "ops", "speed", "kernels", "training", "rival
     assert all(check["passed"] for check in checks), [one for one in checks if not one["passed"]]
     found[name] = len(checks)
     for what in {
-        "speed": ["80/13, batch 1, float32, ms", "121/5, batch 2, 16 bits, images/s"],
+        "speed": ["80/13, batch 1, float32, ms", "121/5, batch 2, float16, images/s"],
         "kernels": ["80/13, batch 1, all kernels, us"],
         "training": ["backward, forward passes"],
         "rivals": ["batch 1, times as fast as the plain torch lattice", "CPU twin, 1 threads, ms"],
