@@ -169,7 +169,7 @@ def test_a_batch_of_images():
         np.testing.assert_array_equal(both(one, image)[0], together[i])
     check(probs, list(images))
     mixed = [images[0], images[1] / np.float32(255), images[2].astype(np.uint16) * 257]
-    check(probs, mixed, close=1e-5)
+    check(probs, mixed)
     np.testing.assert_array_equal(
         values_of(crfseg.refine(OnDevice(probs), images)), together
     )  # images in the host's memory
@@ -185,7 +185,7 @@ def test_an_empty_batch():
 def test_types_of_images(dtype):
     probs, image = scene()
     levels = image / 255 if np.dtype(dtype).kind == "f" else image.astype(np.uint16) * 257
-    check(probs, levels.astype(dtype), close=1e-5)
+    check(probs, levels.astype(dtype))
 
 
 def test_what_images_go_through():
@@ -193,9 +193,9 @@ def test_what_images_go_through():
     rgb = image.astype(np.float32) / 255
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     whitened = (rgb - mean) / std
-    check(probs, whitened, close=2e-5, mean=mean, std=std)
+    check(probs, whitened, mean=mean, std=std)
     upside = {"mean": mean[::-1], "std": std[::-1], "bgr": True}
-    check(probs, whitened[..., ::-1].copy(), close=2e-5, **upside)
+    check(probs, whitened[..., ::-1].copy(), **upside)
     check(probs, image[..., ::-1].copy(), bgr=True)
     check(probs, np.moveaxis(image, -1, 0).copy(), image_layout="KHW")
     check(probs, image.astype(np.int16) - 20, image_range=(-20, 235))
