@@ -258,15 +258,28 @@ def test_rows_of_halves(options):
         assert 0 < np.abs(found - exact).max() < 1e-2  # it is done, and it is close
 
 
-def test_halves_where_they_will_not_do():
-    labels = scene()[0].argmax(0)
-    options = {"confidence": 1 - 1e-9, "n_labels": 4}
-    image = scene()[1]
-    expected = crfseg.refine(labels, image, **options)
-    found = crfseg.refine(OnDevice(labels), image, storage="float16", **options)
-    np.testing.assert_array_equal(values_of(found), expected)
+def test_halves_where_they_will_not_do(emulated, monkeypatch):
+    storages = []
+
+    def made(n_items, n_points, width, side, n_labels, storage, *place):
+        storages.append(storage)
+        if storage != 0:  # as of lattices of far too many points
+            raise emulated.TooCoarse("a lattice of so many points needs rows of float32")
+        return field(n_items, n_points, width, side, n_labels, storage, *place)
+
+    field = emulated.MeanField
+    probs, image = scene()
+    expected = values_of(crfseg.refine(OnDevice(probs), image))
+    monkeypatch.setattr(emulated, "MeanField", made)
+    found = values_of(crfseg.refine(OnDevice(probs), image, storage="float16"))
+    np.testing.assert_array_equal(found, expected)
+    assert storages == [1, 0]
+
+
+def test_halves_on_the_cpu():
+    probs, image = scene()
     with pytest.raises(ValueError, match=r"storage='float16' is for arrays on CUDA devices"):
-        crfseg.refine(labels, image, storage="float16", **options)
+        crfseg.refine(probs, image, storage="float16")
 
 
 def test_it_is_the_same_every_time():
