@@ -23,7 +23,8 @@ from ._device import Place
 
 LEGACY: Final = 1  # what protocols call the default stream, whose handle is 0
 ON_CUDA: Final = (2, 13)  # DLPack's device types: CUDA, and its managed memory
-_BFLOAT16: Final = 9  # csrc/cuda/convert.h
+# The codes of csrc/cuda/convert.h.
+BFLOAT16: Final = 9
 TYPES: Final = {
     np.dtype(name): code
     for name, code in (
@@ -32,6 +33,9 @@ TYPES: Final = {
         ("float64", 11),
     )
 }
+UINT8, INT32, FLOAT16, FLOAT32 = (
+    TYPES[np.dtype(name)] for name in ("uint8", "int32", "float16", "float32")
+)
 DLPACK_KINDS: Final = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack's codes of types
 DLPACK_BFLOAT: Final = 4
 
@@ -98,7 +102,7 @@ class Shadow(NDArray[Any]):
     @property
     def code(self) -> int:
         """The type of its elements, as `convert` knows it."""
-        return _BFLOAT16 if self.remote.is_bfloat16 else TYPES[self.dtype]
+        return BFLOAT16 if self.remote.is_bfloat16 else TYPES[self.dtype]
 
 
 def is_on_device(value: Any) -> bool:

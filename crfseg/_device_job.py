@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import _fault_device as fault
 from . import _native as native
 from ._device import Place, explained
-from ._device_arrays import TYPES
+from ._device_arrays import BFLOAT16, FLOAT16, FLOAT32, INT32, TYPES, UINT8
 from ._device_kernels import DeviceKernels
 from ._device_results import empty_result
 from ._device_unaries import FLOATS, DeviceUnaries, Typed
@@ -24,7 +24,6 @@ from .graphs import current_room
 if TYPE_CHECKING:
     from ._native import cuda
 
-_FLOAT16, _BFLOAT16, _FLOAT32, _INT32, _UINT8 = 8, 9, 10, 5, 0
 _MOST_CORNERS = 2**31  # of a group of items, of each of their lattices
 
 
@@ -91,7 +90,7 @@ class DeviceJob(NamedTuple):
         dtype = None if stays_bfloat16 else self.form.dtype
         with explained(self.where, f"a result of shape {shape}"):
             address, restore = empty_result(x, self.place, shape, dtype)
-        code, itemsize = (_BFLOAT16, 2) if dtype is None else (TYPES[dtype], dtype.itemsize)
+        code, itemsize = (BFLOAT16, 2) if dtype is None else (TYPES[dtype], dtype.itemsize)
         target = _Target(address, code, itemsize, layout, shape)
         most = min(at_once, self._most_at_once)
         for first in range(0, n_items, most):
@@ -124,7 +123,7 @@ class DeviceJob(NamedTuple):
     def _infer(self, target: _Target, first: int, n: int) -> None:
         width = self.grid[-1] if len(self.grid) > 1 else 0
         tiles = (n, math.prod(self.grid), width, self.kernels.side)
-        storage = FLOATS[_FLOAT16 if self.has_halves else _FLOAT32]
+        storage = FLOATS[FLOAT16 if self.has_halves else FLOAT32]
         field = native.cuda.MeanField(*tiles, self.n_labels, storage, *self.place)
         given = self.unaries.load(field, first, n, self.grid)
         if self.keep_thin:
@@ -156,7 +155,7 @@ class DeviceJob(NamedTuple):
         least, mark = (0.0, 0) if unsure is None else unsure
         is_narrow = self.n_labels <= 256 and 0 <= mark <= 255
         is_mask = self.form.holds == "mask"
-        here, code = target.at(first), _UINT8 if is_narrow else _INT32
+        here, code = target.at(first), UINT8 if is_narrow else INT32
         if target.code == code and not (is_mask and self.foreground != 1):
             self._run(field, None, 0, False, here, is_narrow, least, mark)
             return
@@ -178,12 +177,12 @@ class DeviceJob(NamedTuple):
         n_points = math.prod(self.grid)
         of_item = n_points * (self.n_labels - first_label)
         scratch = self.place.memory(4 * n * of_item)
-        packed: Typed = (scratch.address, FLOATS[_FLOAT32], of_item, n_points, 1)
+        packed: Typed = (scratch.address, FLOATS[FLOAT32], of_item, n_points, 1)
         self._run(field, packed, *form)
         steps = {"N": of_item, "C": n_points} | _packed(self.scores.grid, self.grid)
         shape = [n if axis == "N" else length for axis, length in target.lengths]
         of_axes = [steps[axis] for axis, _ in target.lengths]
-        self._convert(scratch.address, _FLOAT32, shape, of_axes, None, here, target.code)
+        self._convert(scratch.address, FLOAT32, shape, of_axes, None, here, target.code)
 
     def _convert(self, *what: Any) -> None:
         convert: Any = native.cuda.convert

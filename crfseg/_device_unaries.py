@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _explain as explain
 from ._device import Memory, Place, upload
-from ._device_arrays import Shadow, convert, to_host
+from ._device_arrays import BFLOAT16, FLOAT16, FLOAT32, Shadow, convert, to_host
 from ._native import core
 from ._scores import Scores
 from ._unaries import Unaries
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from ._native import cuda
 
 Typed = tuple[int, int, int, int, int]
-FLOATS = {10: 0, 8: 1, 9: 2}
-"""From types of elements to those of scores: float32, float16, bfloat16."""
-_FLOAT32 = 10
+FLOATS = {FLOAT32: 0, FLOAT16: 1, BFLOAT16: 2}
+"""From types of elements to those of scores."""
 _KINDS = {
     "probs": core.UNARY_PROBABILITIES,
     "scores": core.UNARY_PROBABILITIES,
@@ -90,7 +89,7 @@ class DeviceUnaries:
     def _floats(self, items: NDArray[Any], n_labels: int) -> tuple[Typed, Memory]:
         """Items (n, C, *grid), or (n, *grid) of one label, as the field reads them."""
         n_points = math.prod(self._scores.grid.values())
-        packed = (FLOATS[_FLOAT32], n_labels * n_points, n_points, 1)
+        packed = (FLOATS[FLOAT32], n_labels * n_points, n_points, 1)
         if not isinstance(items, Shadow):
             memory = upload(self._where, self._place, items.astype(np.float32))
             return (memory.address, *packed), memory
@@ -101,7 +100,7 @@ class DeviceUnaries:
             strides = (items.steps[0], label, point)
             return (items.address, FLOATS[items.code], *strides), Memory(0, items)
         memory = self._place.memory(4 * items.size)
-        convert(items, memory.address, _FLOAT32)
+        convert(items, memory.address, FLOAT32)
         return (memory.address, *packed), memory
 
 
