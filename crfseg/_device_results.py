@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Results on CUDA devices: arrays of the library that x is of, for the kernels to write."""
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +20,7 @@ class Result:
         self.shape = shape
         self._place = place
         self._dtype = dtype
-        itemsize = 2 if dtype is None else dtype.itemsize
-        n_bytes = itemsize * int(np.prod(shape, dtype=np.int64))
-        self._memory = native.cuda.Owned(max(n_bytes, 1), *self._place[:2])
+        self._memory = native.cuda.Owned(max(_n_bytes(shape, dtype), 1), *self._place[:2])
 
     @property
     def address(self) -> int:
@@ -73,14 +72,16 @@ def empty_result(
         try:
             tensor = torch.empty(shape, dtype=of, device=x.device)
         except torch.cuda.OutOfMemoryError:
-            itemsize = 2 if dtype is None else dtype.itemsize
-            n_bytes = itemsize * int(np.prod(shape, dtype=np.int64))
-            raise native.cuda.OutOfDeviceMemory(n_bytes) from None
+            raise native.cuda.OutOfDeviceMemory(_n_bytes(shape, dtype)) from None
         return tensor.data_ptr(), lambda: tensor
     if is_cupys(x) and dtype is not None:
         return _cupy_result(x, shape, dtype)
     result = Result(shape, place, dtype)
     return result.address, lambda: _handed_over(x, result)
+
+
+def _n_bytes(shape: tuple[int, ...], dtype: "np.dtype[Any] | None") -> int:
+    return math.prod(shape) * (2 if dtype is None else dtype.itemsize)
 
 
 def _cupy_result(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Made:
@@ -89,8 +90,7 @@ def _cupy_result(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Made:
         with x.device:
             array = cupy.empty(shape, dtype)
     except cupy.cuda.memory.OutOfMemoryError:
-        n_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        raise native.cuda.OutOfDeviceMemory(n_bytes) from None
+        raise native.cuda.OutOfDeviceMemory(_n_bytes(shape, dtype)) from None
     return int(array.data.ptr), lambda: array
 
 
