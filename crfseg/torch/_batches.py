@@ -57,15 +57,19 @@ class Model(NamedTuple):
 
     @staticmethod
     def of(
-        groups: Sequence[int],
+        seen: Callable[[Any], Any],
         features: Sequence[Any],
         sigmas: Sequence[Any],
         couplings: Sequence[Any],
+        groups: Sequence[int],
     ) -> "Model":
-        """The groups of all kernels in a row."""
+        """Of an op's tensors, as ``seen`` shows each; the groups of all kernels are in a row."""
         ends = [0, *accumulate(one.shape[-1] for one in features)]
         of_kernels = [list(groups[first:last]) for first, last in pairwise(ends)]
-        return Model(list(features), list(sigmas), of_kernels, list(couplings))
+        shown, scales, coupled = (
+            [seen(one) for one in each] for each in (features, sigmas, couplings)
+        )
+        return Model(shown, scales, of_kernels, coupled)
 
     def sigmas_of_features(self, k: int) -> Any:
         """(d) what a kernel's features are divided by."""

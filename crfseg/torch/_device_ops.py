@@ -34,7 +34,7 @@ def mean_field(
     if len(logits) == 0:
         return result, token_of(None, logits.device)
     written = target(result)
-    tape = _forth(logits, _model(features, sigmas, couplings, groups), chosen, written)
+    tape = _forth(logits, Model.of(floats, features, sigmas, couplings, groups), chosen, written)
     return finish(result, written), token_of(tape if keep else None, logits.device)
 
 
@@ -57,7 +57,7 @@ def mean_field_backward(
         are_wanted = [*wanted.features, *wanted.sigmas, *(True for _ in couplings)]
         pairs = zip(given, are_wanted, strict=True)
         return [by_logits, *(one.new_zeros(one.shape if is_it else 0) for one, is_it in pairs)]
-    model = _model(features, sigmas, couplings, groups)
+    model = Model.of(floats, features, sigmas, couplings, groups)
     tape: Tape = kept_by(token) or _forth(logits, model, how, None)
 
     def back() -> list[Tensor]:
@@ -75,16 +75,6 @@ def mean_field_backward(
 def _forth(logits: Tensor, model: Model, how: How, out: Tensor | None) -> Tape:
     home = Home(_MEAN_FIELD, logits.device)
     return Tape(_MEAN_FIELD, home, floats(logits), model, how, out)
-
-
-def _model(
-    features: Sequence[Tensor],
-    sigmas: Sequence[Tensor],
-    couplings: Sequence[Tensor],
-    groups: Sequence[int],
-) -> Model:
-    of_kernels = ([floats(one) for one in each] for each in (features, sigmas, couplings))
-    return Model.of(groups, *of_kernels)
 
 
 def _like_or_nothing(found: Tensor | None, given: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def mean_field_op(
     result = torch.empty_like(logits)
     written = target(result)
     tapes = batches.forth(
-        _MEAN_FIELD, view(logits), _model(features, sigmas, couplings, groups), how, written
+        _MEAN_FIELD, view(logits), Model.of(view, features, sigmas, couplings, groups), how, written
     )
     return finish(result, written), token_of(tapes if keep else None)
 
@@ -106,7 +106,7 @@ def mean_field_backward_op(
         feature_gradient,
         sigma_step,
     )
-    model = _model(features, sigmas, couplings, groups)
+    model = Model.of(view, features, sigmas, couplings, groups)
     tapes = kept_by(token) or batches.forth(_MEAN_FIELD, view(logits), model, how, None)
     by_logits = torch.empty_like(logits)
     written = target(by_logits)
@@ -289,16 +289,6 @@ for _op, _kernel in (
 ):
     _op.register_kernel("cuda")(_kernel)
     register_vmap(_op, refusals.vmap)
-
-
-def _model(
-    features: Sequence[Tensor],
-    sigmas: Sequence[Tensor],
-    couplings: Sequence[Tensor],
-    groups: Sequence[int],
-) -> Model:
-    of_kernels = ([view(one) for one in each] for each in (features, sigmas, couplings))
-    return Model.of(groups, *of_kernels)
 
 
 def _like_or_nothing(found: Any, given: Tensor) -> Tensor:
