@@ -4,7 +4,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpu import scenes
 from gpu.expected import (
@@ -22,21 +21,14 @@ from gpu.native import Native
 from gpu.place import native_module, place_of
 from gpu.sections import Context
 
-Case = tuple[str, NDArray[np.uint8], int]  # what it is, images, labels
 
-
-def cases(context: Context) -> Iterator[Case]:
+def cases(context: Context) -> Iterator[scenes.Case]:
     """Every number of labels at an odd size, every shape with few labels."""
     counts = (2, 3, 21, 150) if context.emulated else (2, 3, 21, 150, 256, 1024)
     for n_labels in counts:
         size = (5, 7) if context.emulated and n_labels > 21 else (17, 33)
         yield f"{size[1]} x {size[0]}", scenes.blocks(1, *size, seed=n_labels), n_labels
-    yield "one pixel", scenes.noise(1, 1, 1), 3
-    yield "one row", scenes.noise(1, 1, 37), 3
-    yield "one column", scenes.noise(1, 37, 1), 3
-    yield "constant", scenes.constant(1, 20, 18), 3
-    yield "noise", scenes.noise(1, 20, 18), 3
-    yield "batch of 3", scenes.blocks(3, 17, 19), 5
+    yield from scenes.odd_ones()
     if not context.emulated:
         yield "500 x 375", scenes.photograph(375, 500)[0], 21
     if not context.emulated and not context.quick:

@@ -15,18 +15,11 @@ from gpu.expected import CLOSE, CLOSE_16, EXACT, MODEL, in_float64, off, on_cpu
 from gpu.place import torch_device
 from gpu.sections import Context
 
-Case = tuple[str, NDArray[np.uint8], int]
 
-
-def cases(context: Context) -> Iterator[Case]:
+def cases(context: Context) -> Iterator[scenes.Case]:
     for n_labels in (2, 3, 21, 150, 256, 1024):
         yield "33 x 17", scenes.blocks(1, 17, 33, seed=n_labels), n_labels
-    yield "one pixel", scenes.noise(1, 1, 1), 3
-    yield "one row", scenes.noise(1, 1, 37), 3
-    yield "one column", scenes.noise(1, 37, 1), 3
-    yield "constant", scenes.constant(1, 20, 30), 3
-    yield "noise", scenes.noise(1, 20, 30), 3
-    yield "batch of 3", scenes.blocks(3, 17, 19), 5
+    yield from scenes.odd_ones()
     if not context.emulated:
         yield "500 x 375", scenes.photograph(375, 500)[0], 21
         yield "batch of 3 at 500 x 375", scenes.variants(scenes.photograph(375, 500)[0], 3), 21

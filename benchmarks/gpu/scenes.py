@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Images and logits to check and to time with, from numpy alone where Pillow is missing."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]  # (N, H, W, 3)
 Floats = NDArray[np.float32]
+Case = tuple[str, Images, int]  # what it is, images, labels
 
 
 def noise(n_items: int, height: int, width: int, seed: int = 0) -> Images:
@@ -78,3 +80,13 @@ def hats(n_cells: int, size: int) -> NDArray[np.float64]:
     """(size, n_cells) weights of the cells."""
     position = np.linspace(0, n_cells - 1, size)
     return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(n_cells)))
+
+
+def odd_ones() -> Iterator[Case]:
+    """Every shape with few labels."""
+    yield "one pixel", noise(1, 1, 1), 3
+    yield "one row", noise(1, 1, 37), 3
+    yield "one column", noise(1, 37, 1), 3
+    yield "constant", constant(1, 20, 18), 3
+    yield "noise", noise(1, 20, 18), 3
+    yield "batch of 3", blocks(3, 17, 19), 5
